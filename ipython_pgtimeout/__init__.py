@@ -1,0 +1,56 @@
+"""Shell cells that can be trusted: nothing a cell starts outlives its deadline, its interrupt or its kernel.
+
+%load_ext ipython_pgtimeout
+
+%%timeout_shell 30
+make test
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+if os.name != "posix":
+    raise ImportError(
+        "ipython_pgtimeout needs a POSIX system: sessions, process groups and signals are what it works with, "
+        f"and {os.name!r} has none"
+    )
+
+from .api import run
+from .options import InputError
+from .result import CommandFailed, CommandTimeout, GuardDied, Result
+
+__all__ = [
+    "CommandFailed",
+    "CommandTimeout",
+    "GuardDied",
+    "InputError",
+    "Result",
+    "load_ipython_extension",
+    "run",
+    "unload_ipython_extension",
+]
+__version__ = "0.1.0"
+
+
+def load_ipython_extension(ip: Any) -> None:
+    """``%load_ext ipython_pgtimeout``: register the magics, and start the helper processes in the background."""
+    from .connection import connection
+    from .magics import PgTimeout
+
+    unload_ipython_extension(ip)
+    magics = PgTimeout(ip)
+    magics.register()
+    ip.ipython_pgtimeout = magics
+    connection.prepare()
+
+
+def unload_ipython_extension(ip: Any) -> None:
+    """``%unload_ext ipython_pgtimeout``: take the magics away and end the helper processes."""
+    from .connection import connection
+
+    magics = ip.__dict__.pop("ipython_pgtimeout", None)
+    if magics is not None:
+        magics.unregister()
+        connection.close()

@@ -1,0 +1,137 @@
+"""The kernel's side of the launcher: start it, take a guard for a command, have the next one ready.
+
+Each guard waits on a channel of its own. The kernel makes the pair of sockets, hands one end to the
+launcher, which forks a guard for it, and speaks to the guard directly from then on: the launcher is on
+no command's path.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import socket
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import psutil
+
+from .protocol import Channel
+
+# The package's own __init__ is not run over there: it would load what only the kernel needs. Site-packages
+# come last in the path, and only for psutil, which guards need where there is no proc(5).
+_BOOTSTRAP = """\
+import sys, types
+package = types.ModuleType("ipython_pgtimeout")
+package.__path__ = [sys.argv[1]]
+sys.modules[package.__name__] = package
+sys.path.append(sys.argv[2])
+from ipython_pgtimeout.launcher import main
+main(int(sys.argv[3]), int(sys.argv[4]))
+"""
+_PATHS = [str(Path(__file__).parent), str(Path(psutil.__file__).parent.parent)]
+
+
+class Connection:
+    """To one launcher process, started when first needed and again after it has died."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._process: subprocess.Popen[bytes] | None = None
+        self._control: socket.socket | None = None
+        self._spare: Channel | None = None
+
+    def prepare(self) -> None:
+        """See to it that a guard is ready. Does not wait for it."""
+        with self._lock:
+            if self._spare is None:
+                self._spare = self._new_channel()
+
+    def take(self) -> Channel:
+        """A channel to a guard that waits for a request, or soon will. Raises OSError if there can't be one."""
+        with self._lock:
+            spare, self._spare = self._spare, None
+            if spare is not None and self._is_running() and not _readable(spare):
+                return spare
+            # A guard that waits has nothing to say, so something to read is the end of file of a dead one.
+            # And without a launcher a living one would be without its safety net.
+            if spare is not None:
+                spare.close()
+            return self._new_channel()
+
+    def close(self) -> None:
+        """Let the helper processes go: they see it by the end of file."""
+        with self._lock:
+            if self._spare is not None:
+                self._spare.close()
+            if self._control is not None:
+                self._control.close()
+            if self._process is not None:
+                # It stays for what was left running on purpose; then there is nothing to wait for.
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    self._process.wait(0.5)
+            self._spare = self._control = self._process = None
+
+    def forget(self) -> None:
+        """In a forked child: the launcher and its channels belong to the parent."""
+        if self._spare is not None:
+            self._spare.close()
+        if self._control is not None:
+            self._control.close()
+        if self._process is not None:
+            self._process.returncode = 0  # not ours to wait for, nor to warn about
+        self.__init__()  # type: ignore[misc]
+
+    def _new_channel(self) -> Channel:
+        ours, theirs = socket.socketpair()
+        with theirs:
+            try:
+                if self._control is None or not self._is_running():
+                    self._start()
+                assert self._control is not None
+                socket.send_fds(self._control, [b"+"], [theirs.fileno()])
+            except BaseException:
+                ours.close()
+                raise
+        return Channel(ours)
+
+    def _is_running(self) -> bool:
+        return self._process is not None and self._process.poll() is None
+
+    def _start(self) -> None:
+        if self._control is not None:
+            self._control.close()
+        ours, theirs = socket.socketpair()
+        kernel_fd = _pidfd_of_this_process()
+        inherited = [fd for fd in (theirs.fileno(), kernel_fd) if fd >= 0]
+        try:
+            self._process = subprocess.Popen(
+                [sys.executable, "-I", "-S", "-c", _BOOTSTRAP, *_PATHS, str(theirs.fileno()), str(kernel_fd)],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                pass_fds=inherited,
+                start_new_session=True,
+            )
+            self._control = ours
+        finally:
+            theirs.close()
+            if kernel_fd >= 0:
+                os.close(kernel_fd)
+
+
+def _pidfd_of_this_process() -> int:
+    """A descriptor that becomes readable when this process dies, pidfd_open(2); -1 where there is none."""
+    with contextlib.suppress(OSError, AttributeError):
+        return os.pidfd_open(os.getpid())
+    return -1
+
+
+def _readable(channel: Channel) -> bool:
+    return bool(select.select([channel], [], [], 0)[0])
+
+
+connection = Connection()
+os.register_at_fork(after_in_child=connection.forget)

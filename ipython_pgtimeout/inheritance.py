@@ -1,0 +1,97 @@
+"""What a command takes over from the kernel as it is *now*: umask, niceness, CPU affinity and resource limits.
+
+The launcher was forked from an earlier kernel, so what the user has changed since must be carried over.
+(The environment and the current directory travel in the request itself.)
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import resource
+import sys
+from collections.abc import Iterator
+from typing import NamedTuple
+
+_LIMITS = [getattr(resource, name) for name in dir(resource) if name.startswith("RLIMIT_")]
+_LIMITS = sorted(set(_LIMITS))  # RLIMIT_OFILE is another name of RLIMIT_NOFILE
+
+
+class Inheritance(NamedTuple):
+    """Process attributes that survive execve(2)."""
+
+    umask: int
+    niceness: int
+    affinity: frozenset[int]
+    limits: dict[int, tuple[int, int]]
+
+    @classmethod
+    def current(cls) -> Inheritance:
+        """The attributes of this process."""
+        return cls(
+            umask=_umask(),
+            niceness=os.getpriority(os.PRIO_PROCESS, 0),
+            affinity=_affinity(),
+            limits={limit: resource.getrlimit(limit) for limit in _LIMITS},
+        )
+
+    @contextlib.contextmanager
+    def assumed(self) -> Iterator[None]:
+        """This process takes the attributes on while its child is spawned, and gives back what it can.
+
+        Taking them on in the parent needs no code between fork and exec. Soft limits and affinity can
+        always be given back; hard limits and niceness only by a privileged process, and a guard that is
+        as limited and as nice as its kernel still does its work.
+        """
+        mine = Inheritance.current()
+        os.umask(self.umask)
+        _set_affinity(self.affinity, mine.affinity)
+        _set_niceness(self.niceness, mine.niceness)
+        for limit, wanted in self.limits.items():
+            _set_limit(limit, wanted, mine.limits[limit])
+        try:
+            yield
+        finally:
+            for limit, wanted in self.limits.items():
+                soft, hard = mine.limits[limit]
+                _set_limit(limit, (_lower(soft, wanted[1]), _lower(hard, wanted[1])), wanted)
+            _set_niceness(mine.niceness, self.niceness)
+            _set_affinity(mine.affinity, self.affinity)
+
+
+def _umask() -> int:
+    # umask(2) can only be read by changing it, for every thread of the kernel, so ask proc(5) first.
+    with contextlib.suppress(OSError, StopIteration), open("/proc/self/status", "rb") as status:
+        line = next(line for line in status if line.startswith(b"Umask:"))
+        return int(line.split()[1], 8)
+    umask = os.umask(0o077)
+    os.umask(umask)
+    return umask
+
+
+def _affinity() -> frozenset[int]:
+    return frozenset(os.sched_getaffinity(0)) if sys.platform == "linux" else frozenset()
+
+
+def _set_affinity(wanted: frozenset[int], current: frozenset[int]) -> None:
+    if wanted != current and sys.platform == "linux":
+        with contextlib.suppress(OSError):
+            os.sched_setaffinity(0, wanted)
+
+
+def _set_niceness(wanted: int, current: int) -> None:
+    if wanted != current:
+        with contextlib.suppress(OSError):
+            os.setpriority(os.PRIO_PROCESS, 0, wanted)
+
+
+def _set_limit(limit: int, wanted: tuple[int, int], current: tuple[int, int]) -> None:
+    if wanted != current:
+        with contextlib.suppress(OSError, ValueError):
+            resource.setrlimit(limit, wanted)
+
+
+def _lower(limit: int, hard: int) -> int:
+    if hard == resource.RLIM_INFINITY:
+        return limit
+    return hard if limit == resource.RLIM_INFINITY else min(limit, hard)

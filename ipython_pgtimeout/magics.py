@@ -1,0 +1,164 @@
+"""The two magics: arguments in, output and results out. What an option means is declared in `options`."""
+
+from __future__ import annotations
+
+import os
+import sys
+import types
+from typing import TYPE_CHECKING, Any
+
+from IPython.core.error import UsageError
+from traitlets import Bool, TraitError, TraitType
+from traitlets.config import Configurable
+
+from . import options
+from .options import InputError, Option
+from .output import Stream
+from .result import Result, interrupted
+from .runner import Command, supervise
+
+if TYPE_CHECKING:
+    from IPython.core.interactiveshell import InteractiveShell
+
+CELL_MAGIC, LINE_MAGIC = "timeout_shell", "run_timed"
+_CELL_USAGE = f"%%{CELL_MAGIC} [options] TIMEOUT"
+_LINE_USAGE = f"%{LINE_MAGIC} [options] TIMEOUT COMMAND"
+_COMPLETED = (f"%%{CELL_MAGIC}", f"%{LINE_MAGIC}")
+
+
+class _Default(TraitType[str, Any]):
+    """An option's default, kept as text and checked by the option's own parser."""
+
+    def __init__(self, option: Option) -> None:
+        super().__init__(option.default, help=option.help, config=True)
+        self._option = option
+
+    def validate(self, _obj: object, value: object) -> str:
+        text = str(value)
+        try:
+            if text:
+                self._option.parse(text)
+        except InputError as error:
+            raise TraitError(str(error)) from None
+        return text
+
+
+def _trait(option: Option) -> TraitType[Any, Any]:
+    return _Default(option) if option.metavar else Bool(bool(option.default), help=option.help, config=True)
+
+
+_CONFIGURABLE = [option for option in (options.TIMEOUT, *options.OPTIONS) if option.configurable]
+_Defaults: Any = types.new_class(
+    "_Defaults",
+    (Configurable,),
+    exec_body=lambda body: body.update({option.name: _trait(option) for option in _CONFIGURABLE}),
+)
+
+
+class PgTimeout(_Defaults):  # type: ignore[misc]
+    """The defaults of %%timeout_shell and %run_timed: ``%config PgTimeout.kill_after = "5s"``."""
+
+    def __init__(self, ip: InteractiveShell) -> None:
+        super().__init__(parent=ip)
+        self._ip: Any = ip
+
+    def register(self) -> None:
+        def timeout_shell(line: str, cell: str = "") -> None:
+            self._run(line, cell)
+
+        def run_timed(line: str) -> Result:
+            return self._run(line, None)
+
+        for magic, kind, usage, summary in (
+            (timeout_shell, "cell", _CELL_USAGE, "Run the cell as a shell script. Nothing it starts outlives it."),
+            (run_timed, "line", _LINE_USAGE, "Run a shell command line. Nothing it starts outlives it."),
+        ):
+            magic.__doc__ = options.reference(usage, summary, self.trait_values())
+            self._ip.register_magic_function(magic, kind, magic.__name__)
+        self._ip.configurables.append(self)
+        for key in _COMPLETED:
+            self._ip.set_hook("complete_command", self._complete, str_key=key)
+
+    def unregister(self) -> None:
+        self._ip.magics_manager.magics["cell"].pop(CELL_MAGIC, None)
+        self._ip.magics_manager.magics["line"].pop(LINE_MAGIC, None)
+        self._ip.configurables.remove(self)
+        for key in _COMPLETED:
+            self._ip.strdispatchers["complete_command"].strs.pop(key, None)
+
+    @staticmethod
+    def _complete(_ip: InteractiveShell, event: Any) -> list[str]:
+        typed = event.text_until_cursor.lstrip()
+        return options.complete(typed[len(event.command) :])
+
+    def _run(self, line: str, cell: str | None) -> Result:
+        """Both magics; ``cell`` is None for the line magic, whose command stands in the line."""
+        try:
+            values, command = self._parse(line, cell)
+            result = supervise(command, _show, _notify)
+        except InputError as error:
+            raise UsageError(str(error)) from None
+        return self._conclude(result, values)
+
+    def _parse(self, line: str, cell: str | None) -> tuple[dict[str, Any], Command]:
+        given, timeout, rest = options.split(line, verbatim=cell is None)
+        if cell is not None and rest:
+            raise InputError(f"unexpected {rest!r}; write {_CELL_USAGE}, and the script in the lines below it")
+        if timeout is None and (cell is None or not self.timeout):
+            usage = f"%{LINE_MAGIC} 30 make test" if cell is None else f"%%{CELL_MAGIC} 30"
+            raise InputError(f"TIMEOUT is missing; write for example {usage}")
+        timeout_s = options.parse_timeout(self.timeout if timeout is None else timeout)
+        values = self._defaults() | given
+        return values, Command(
+            script=rest if cell is None else cell,
+            timeout_s=timeout_s,
+            signal=values["signal"],
+            grace_s=values["kill_after"],
+            leftovers=values["leftovers"],
+            shell=values["shell"],
+            strict=values["strict"],
+            cwd=values.get("cwd"),
+            environment=dict(self._variable(name, text) for name, text in values.get("env", ())),
+        )
+
+    def _defaults(self) -> dict[str, Any]:
+        configured = {
+            option.name: (option, getattr(self, option.name)) for option in options.OPTIONS if option.configurable
+        }
+        return {name: option.parse(value) if option.metavar else value for name, (option, value) in configured.items()}
+
+    def _variable(self, name: str, text: str | None) -> tuple[str, str]:
+        """An environment variable for --env: its text, or that of the Python variable of its name."""
+        if text is not None:
+            return name, text
+        if name not in self._ip.user_ns:
+            raise InputError(
+                f"--env {name}: there is no Python variable {name}; define it, or write --env {name}=VALUE"
+            )
+        value = self._ip.user_ns[name]
+        if isinstance(value, (bytes, os.PathLike)):
+            return name, os.fsdecode(value)
+        if isinstance(value, (str, int, float)):
+            return name, str(value)
+        kind = type(value).__name__
+        raise InputError(f"--env {name}: a {kind} can't be an environment variable; make it a str, a number or a path")
+
+    def _conclude(self, result: Result, values: dict[str, Any]) -> Result:
+        if "result" in values:
+            self._ip.user_ns[values["result"]] = result
+        self._ip.user_ns["_exit_code"] = result.returncode
+        if result.interrupted:
+            raise interrupted(result)
+        if not values["no_raise"]:
+            result.check_returncode()
+        if result.reason != "exited" or result.returncode or result.signals or result.survivors:
+            _notify(result.summary())
+        return result
+
+
+def _show(stream: Stream, text: str) -> None:
+    print(text, end="", file=getattr(sys, stream), flush=True)
+
+
+def _notify(notice: str) -> None:
+    print(f"[{CELL_MAGIC}] {notice}", file=sys.stderr, flush=True)
