@@ -219,21 +219,23 @@ class Guard:
 
     def _climb(self, now: float) -> None:
         rung = self._ladder[0]
-        everyone = processes.descendants(os.getpid())
+        # Counted before they are hit: a process that dies of the first signal takes its children's place from us.
+        targets = [process.pid for process in processes.alive(processes.descendants(os.getpid()))]
         if rung == signal.SIGKILL:
             # It stays on top and is sent again: what was forked since the walk must go too.
             self._give_up_at = min(self._give_up_at, now + GIVE_UP_AFTER_S)
             self._next_rung = now + _KILL_AGAIN_AFTER_S
-            reached = processes.signal_groups(everyone, rung)
+            # A walk of its own, that kills as it goes: what forks and exits is gone for one that looks further first.
+            processes.signal_groups(processes.descendants(os.getpid()), rung)
         else:
             del self._ladder[0]
             self._next_rung = now + self._request.grace_s
             # A stopped process acts on nothing but SIGKILL until it is continued: signal(7).
-            reached = processes.signal_groups(everyone, rung, signal.SIGCONT)
+            processes.signal_groups(targets, rung, signal.SIGCONT)
         if not self._signals or self._signals[-1].signal != rung.name:
             self._signals.append(Signalled(now - self._started, rung.name, []))
         known = self._signals[-1].pids
-        known += sorted(set(reached) - set(known))
+        known += sorted(set(targets) - set(known))
 
     # -- the end ------------------------------------------------------------------------------------------
 

@@ -133,9 +133,9 @@ class Launcher:
 
         No ladder here: how far the guard had come is unknown, and what it supervised must not go on without.
         """
-        orphans = processes.descendants(os.getpid(), but=self._guards)
-        self._swept.update(processes.signal_groups(orphans, signal.SIGKILL))
-        left = processes.alive(processes.descendants(os.getpid(), but=self._guards))
+        self._swept.update(process.pid for process in self._orphans())
+        processes.signal_groups(processes.descendants(os.getpid(), but=self._guards), signal.SIGKILL)
+        left = self._orphans()
         if left and time.monotonic() < self._give_up_at:
             return
         for channel in self._bereft:
@@ -144,3 +144,6 @@ class Launcher:
             channel.close()
         self._bereft.clear()
         self._swept.clear()
+
+    def _orphans(self) -> list[processes.Process]:
+        return processes.alive(processes.descendants(os.getpid(), but=self._guards))

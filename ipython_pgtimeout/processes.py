@@ -93,27 +93,17 @@ def look_up(pid: int) -> Process | None:
     if not _LINUX:
         return _look_up_by_psutil(pid)
     try:
-        name, state, ppid, pgid, sid = _stat(pid)
+        stat = _read(f"/proc/{pid}/stat")
         user = os.stat(f"/proc/{pid}").st_uid
         arguments = _read(f"/proc/{pid}/cmdline")
     except OSError:
         return None
-    command = os.fsdecode(arguments.rstrip(b"\0").replace(b"\0", b" ")) or f"[{name}]"
-    return Process(pid, ppid, pgid, sid, state, user, name, command)
-
-
-def _stat(pid: int) -> tuple[str, str, int, int, int]:
-    """Name, state, ppid, pgid and sid. Raises OSError if the process is gone."""
-    if not _LINUX:
-        process = _look_up_by_psutil(pid)
-        if process is None:
-            raise ProcessLookupError(pid)
-        return process.name, process.state, process.ppid, process.pgid, process.sid
-    stat = _read(f"/proc/{pid}/stat")
     # The name stands in parentheses and may hold blanks and parentheses itself: proc(5).
     opening, closing = stat.index(b"("), stat.rindex(b")")
     state, ppid, pgid, sid = stat[closing + 2 :].split(maxsplit=4)[:4]
-    return os.fsdecode(stat[opening + 1 : closing]), state.decode(), int(ppid), int(pgid), int(sid)
+    name = os.fsdecode(stat[opening + 1 : closing])
+    command = os.fsdecode(arguments.rstrip(b"\0").replace(b"\0", b" ")) or f"[{name}]"
+    return Process(pid, int(ppid), int(pgid), int(sid), state.decode(), user, name, command)
 
 
 def _look_up_by_psutil(pid: int) -> Process | None:
@@ -144,8 +134,8 @@ def alive(pids: Iterable[int]) -> list[Process]:
     return [process for process in found if process is not None and process.state not in _ENDED]
 
 
-def signal_groups(pids: Iterable[int], *signals: signal.Signals) -> list[int]:
-    """Send ``signals`` to the process groups of ``pids``, each group once; returns the pids that were alive.
+def signal_groups(pids: Iterable[int], *signals: signal.Signals) -> None:
+    """Send ``signals`` to the process groups of ``pids``, each group once.
 
     A group is signalled as soon as its first member is found, and as a whole: killpg(3) reaches members
     that were forked a moment ago, so a fork bomb inside the group cannot outrun it. Its id is read from a
@@ -153,22 +143,17 @@ def signal_groups(pids: Iterable[int], *signals: signal.Signals) -> list[int]:
     process still in our own group (between fork and setsid) is signalled by itself.
     """
     done: set[int] = set()
-    reached: list[int] = []
     own = os.getpgrp()
     for pid in pids:
         try:
-            _, state, _, pgid, _ = _stat(pid)
+            pgid = os.getpgid(pid)
             if pgid not in done:
                 for number in signals:
                     os.kill(pid, number) if pgid == own else os.killpg(pgid, number)
                 if pgid != own:
                     done.add(pgid)
-        except (ProcessLookupError, PermissionError, FileNotFoundError):
+        except (ProcessLookupError, PermissionError):
             continue  # gone meanwhile, or not ours to signal: who is still there at the end is named
-        # A zombie's group is signalled all the same: it may be a leader whose threads go on.
-        if state not in _ENDED:
-            reached.append(pid)
-    return reached
 
 
 class ChildWatch:
