@@ -1,0 +1,130 @@
+"""What can't be run is told in one line with a right example, and nothing is started."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from ipython_pgtimeout import InputError, run
+
+from .kernels import Kernel, named_children
+from .watching import wait_until
+
+# The options as they are typed, and words of the message.
+BAD_OPTIONS = [
+    ("0", "TIMEOUT must be more than zero"),
+    ("-1", "TIMEOUT can't be '-1'"),
+    ("nan", "TIMEOUT can't be 'nan'"),
+    ("1e400", "longer than a year"),
+    ("1000000d", "longer than a year"),
+    ("soon", "TIMEOUT can't be 'soon'; write for example 30, 1.5, 500ms, 2m, 1h or inf"),
+    ("--signal BANANA 5", "there is no signal 'BANANA'; write for example TERM"),
+    ("--shell /no/such/shell 5", "there is no program '/no/such/shell'; write for example bash"),
+    ("--shell no-such-shell 5", "there is no program 'no-such-shell'"),
+    ("--shell /etc/passwd 5", "there is no program '/etc/passwd'"),
+    ("--cwd /no/such/directory 5", "--cwd /no/such/directory: No such file or directory; write"),
+    ("--cwd /etc/passwd 5", "Not a directory"),
+    ("--bananas 5", "unknown option --bananas"),
+    ("--leftover kill 5", "did you mean --leftovers?"),
+    ("--leftovers maybe 5", "--leftovers can't be 'maybe'; write wait, kill or leave"),
+    ("--kill-after never 5", "--kill-after can't be 'never'; write for example 2s"),
+    ("--kill-after inf 5", "--kill-after can't be 'inf'"),
+    ("--kill-after -1 5", "--kill-after can't be '-1'"),
+    ("--env undefined_name 5", "there is no Python variable undefined_name; define it, or write"),
+    ("--env a_list 5", "a list can't be an environment variable; make it a str"),
+    ("--env with_nul 5", "--env with_nul: a value can't hold a NUL byte"),
+    ("--env =x 5", "--env can't be '=x'; write --env NAME"),
+    ("--result 1x 5", "--result can't be '1x'"),
+    ("--cwd 'a 5", "a quote is not closed"),
+    ("--strict=1 5", "--strict takes no value; write --strict alone"),
+]
+
+
+@pytest.mark.parametrize("magic", ["cell", "line"])
+@pytest.mark.parametrize(("given", "words"), BAD_OPTIONS, ids=[given for given, _ in BAD_OPTIONS])
+def test_a_bad_option_is_one_line_and_starts_nothing(
+    kernel: Kernel, tmp_path: Path, magic: str, given: str, words: str
+) -> None:
+    kernel.run("a_list, with_nul = [1], 'a\\0b'")
+    touch = f"touch {tmp_path}/started"
+    code = f"%%timeout_shell {given}\n{touch}" if magic == "cell" else f"%run_timed {given} {touch}"
+    _assert_refused(kernel, tmp_path, code, words)
+
+
+@pytest.mark.parametrize(
+    ("code", "words"),
+    [
+        ("%%timeout_shell\n{touch}", "TIMEOUT is missing; write for example %%timeout_shell 30"),
+        ("%%timeout_shell --strict\n{touch}", "TIMEOUT is missing"),
+        ("%%timeout_shell 5 echo hi\n{touch}", "unexpected 'echo hi'; write %%timeout_shell [options] TIMEOUT"),
+        ("%%timeout_shell 5 10\n{touch}", "unexpected '10'"),
+        ("%%timeout_shell 5 --signal\n{touch}", "--signal needs a value; write --signal SIG"),
+        ("%%timeout_shell 5\n", "the cell body is empty"),  # IPython's own word
+        ("%%timeout_shell 5\n \n\t\n", "there is nothing to run"),
+        ("%run_timed", "TIMEOUT is missing; write for example %run_timed 30 make test"),
+        ("%run_timed 5", "there is nothing to run"),
+        ("%run_timed {touch}", "TIMEOUT can't be 'touch'"),
+        ("get_ipython().run_cell_magic('timeout_shell', '5', '{touch}\\necho \\0')", "a NUL byte in line 2"),
+        ("get_ipython().run_line_magic('run_timed', '5 {touch} \\0')", "a NUL byte in line 1"),
+    ],
+)
+def test_a_magic_that_is_not_whole_is_one_line_and_starts_nothing(
+    kernel: Kernel, tmp_path: Path, code: str, words: str
+) -> None:
+    _assert_refused(kernel, tmp_path, code.replace("{touch}", f"touch {tmp_path}/started"), words)
+
+
+def _spare(kernel: Kernel) -> list[int]:
+    """The guard that waits for the next command; a moment after the start or a command, it is there."""
+    assert wait_until(lambda: named_children(kernel.pid, "pgtimeout") and kernel.guards(), 10)
+    return [guard.pid for guard in kernel.guards()]
+
+
+def _assert_refused(kernel: Kernel, tmp_path: Path, code: str, words: str) -> None:
+    spare = _spare(kernel)
+    reply = kernel.execute(code)
+    assert reply.status == "error"
+    (line,) = reply.text.splitlines()
+    assert line.startswith("UsageError: ")
+    assert words in line
+    assert not (tmp_path / "started").exists()
+    assert [guard.pid for guard in kernel.guards()] == spare, "a guard was taken"
+
+
+def test_the_same_line_without_the_mistake_does_start(kernel: Kernel, tmp_path: Path) -> None:
+    """What the tests above look for does happen when there is no mistake."""
+    spare = _spare(kernel)
+    kernel.run(f"%run_timed 5 touch {tmp_path}/started")
+    assert (tmp_path / "started").exists()
+    assert [guard.pid for guard in kernel.guards()] != spare
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ({"timeout": 0}, "more than zero"),
+        ({"timeout": -1}, "TIMEOUT can't be '-1'"),
+        ({"timeout": float("nan")}, "TIMEOUT can't be 'nan'"),
+        ({"timeout": None}, "TIMEOUT can't be 'None'"),
+        ({"signal": "BANANA"}, "no signal 'BANANA'"),
+        ({"kill_after": float("inf")}, "--kill-after can't be 'inf'"),
+        ({"leftovers": "maybe"}, "write wait, kill or leave"),
+        ({"shell": "/no/such/shell"}, "no program"),
+        ({"cwd": "/no/such/directory"}, "No such file or directory"),
+        ({"env": {"A": "a\0b"}}, "NUL byte"),
+        ({"command": ""}, "nothing to run"),
+        ({"command": "echo \0"}, "NUL byte in line 1"),
+        ({"command": ["ls", "-l"]}, "a command is a str, not list"),
+        ({"command": b"ls"}, "a command is a str, not bytes"),
+    ],
+)
+def test_run_refuses_the_same(tmp_path: Path, arguments: dict[str, object], words: str) -> None:
+    good = {"command": f"touch {tmp_path}/started", "timeout": 5}
+    with pytest.raises(InputError, match=words) as caught:
+        run(**{**good, **arguments})  # type: ignore[arg-type]
+    assert isinstance(caught.value, ValueError)
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "started").exists()
+    run(**good)  # type: ignore[arg-type]
+    assert (tmp_path / "started").exists()
