@@ -1,0 +1,207 @@
+"""`run` and the two magics are one engine: each claim is made once and tested through all three."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import ipython_pgtimeout
+from ipython_pgtimeout import CommandFailed, CommandTimeout, InputError, run
+
+from .kernels import Kernel
+from .watching import marked, wait_until, wait_until_gone
+
+Ask = Callable[[dict[str, Any], str, str], object]
+"""Run a script with options and evaluate an expression of its result ``r``."""
+
+
+@pytest.fixture(params=["run", "cell", "line"])
+def ask(request: pytest.FixtureRequest, kernel: Kernel) -> Ask:
+    def by_run(options: dict[str, Any], script: str, expression: str) -> object:
+        return eval(expression, {"r": run(script, **options)})
+
+    def by_magic(options: dict[str, Any], script: str, expression: str) -> object:
+        flags = {name: value for name, value in options.items() if name != "timeout"}
+        words = [
+            f"--{name.replace('_', '-')}" + ("" if value is True else f" {value}") for name, value in flags.items()
+        ]
+        line = " ".join(["--no-raise --result r", *words, str(options["timeout"])])
+        if request.param == "cell":
+            kernel.run(f"%%timeout_shell {line}\n{script}")
+        else:
+            kernel.run(f"get_ipython().run_line_magic('run_timed', {line + ' ' + script!r})")
+        return eval(kernel.value(expression))
+
+    return by_run if request.param == "run" else by_magic
+
+
+@pytest.mark.parametrize(
+    ("options", "script", "expression", "expected"),
+    [
+        ({"timeout": 9}, "echo out; echo err >&2; exit 3", "(r.stdout, r.stderr)", ("out\n", "err\n")),
+        ({"timeout": 9}, "exit 3", "(r.returncode, r.reason, r.timed_out)", (3, "exited", False)),
+        ({"timeout": 9}, "kill -SEGV $$", "(r.returncode, r.reason)", (-signal.SIGSEGV, "exited")),
+        ({"timeout": 9}, "printf 'ä€😀'", "(r.stdout, r.stdout_bytes)", ("ä€😀", 9)),
+        ({"timeout": 9}, r"printf 'a\377\342\202'", "r.stdout", "a\ufffd\ufffd"),
+        ({"timeout": 9}, "true", "(r.signals, r.survivors, r.error)", ((), (), "")),
+        ({"timeout": "9s"}, "true", "(r.timeout, r.args.strip())", (9.0, "true")),
+        ({"timeout": "inf"}, "echo hi", "(r.stdout, str(r.timeout))", ("hi\n", "inf")),
+        ({"timeout": "200ms"}, "sleep 60", "(r.reason, r.timed_out)", ("timeout", True)),
+        ({"timeout": 0.2}, "sleep 60", "([s.signal for s in r.signals], r.returncode)", (["SIGTERM"], -15)),
+        ({"timeout": 0.2, "signal": "INT"}, "exec sleep 60", "[s.signal for s in r.signals]", ["SIGINT"]),
+        ({"timeout": 0.2, "signal": 9}, "sleep 60", "r.returncode", -signal.SIGKILL),
+        ({"timeout": 0.2, "kill_after": 0}, "sleep 60", "[s.signal for s in r.signals]", ["SIGKILL"]),
+        ({"timeout": 0.2}, "trap 'exit 7' TERM; sleep 60 & wait", "(r.timed_out, r.returncode)", (True, 7)),
+        ({"timeout": 30, "leftovers": "kill"}, "sleep 60 & exit 4", "(r.reason, r.returncode)", ("exited", 4)),
+        ({"timeout": 9, "strict": True}, "false; echo no", "(r.returncode, r.stdout)", (1, "")),
+        ({"timeout": 9, "strict": True}, "echo $undefined_name; echo no", "(r.returncode > 0, r.stdout)", (True, "")),
+        ({"timeout": 9, "strict": True}, "false | true; echo no", "(r.returncode, r.stdout)", (1, "")),
+        ({"timeout": 9}, "false | true; echo yes", "r.stdout", "yes\n"),
+        ({"timeout": 9, "cwd": "/"}, "pwd", "r.stdout", "/\n"),
+        ({"timeout": 9, "shell": sys.executable}, "print(6 * 7)", "r.stdout", "42\n"),
+        ({"timeout": 9}, "cat; echo end", "r.stdout", "end\n"),
+        ({"timeout": 9}, "read line; echo $?; echo two", "r.stdout", "1\ntwo\n"),
+    ],
+)
+def test_run_and_the_magics_agree(
+    ask: Ask, options: dict[str, Any], script: str, expression: str, expected: object
+) -> None:
+    assert ask(options, script, expression) == expected
+
+
+def test_a_deadline_is_kept_and_measured(ask: Ask) -> None:
+    duration = ask({"timeout": 0.4}, "sleep 60", "r.duration")
+    assert isinstance(duration, float)
+    assert 0.4 <= duration < 2.4  # the grace would end at 2.4
+
+
+def test_figures_of_work_done(ask: Ask) -> None:
+    code = "x = bytearray(60_000_000)\nfor i in range(3_000_000): pass"
+    figures = ask({"timeout": 30, "shell": sys.executable}, code, "(r.cpu_time, r.duration, r.max_rss)")
+    assert isinstance(figures, tuple)
+    cpu_time, duration, max_rss = figures
+    assert 0.02 < cpu_time <= duration + 0.1
+    assert 60_000_000 < max_rss < 600_000_000
+
+
+def test_the_working_directory_and_environment_are_those_of_now(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run("true", 9)  # the launcher is started before the change
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PGTIMEOUT_TEST", "now")
+    old_mask = os.umask(0o027)
+    try:
+        result = run("pwd -P; echo $PGTIMEOUT_TEST; umask; echo $ADDED", 9, env={"ADDED": "$(exit) 'x'"})
+    finally:
+        os.umask(old_mask)
+    assert result.stdout.splitlines() == [str(tmp_path.resolve()), "now", "0027", "$(exit) 'x'"]
+    assert "ADDED" not in os.environ
+
+
+def test_a_directory_may_be_a_path(tmp_path: Path) -> None:
+    assert run("pwd -P", 9, cwd=tmp_path).stdout == f"{tmp_path.resolve()}\n"
+
+
+def test_check_raises_what_subprocess_raises() -> None:
+    with pytest.raises(subprocess.CalledProcessError) as failed:
+        run("echo out; exit 3", 9, check=True)
+    assert isinstance(failed.value, CommandFailed)
+    assert (failed.value.returncode, failed.value.stdout) == (3, "out\n")
+    with pytest.raises(subprocess.TimeoutExpired) as timed_out:
+        run("echo out; sleep 60", 0.3, check=True)
+    assert isinstance(timed_out.value, CommandTimeout)
+    assert (timed_out.value.timeout, timed_out.value.output) == (0.3, "out\n")
+
+
+def test_an_interrupt_is_a_keyboard_interrupt_with_the_result(mark: str) -> None:
+    script = f"import os, signal; os.kill({os.getpid()}, signal.SIGINT); import time; time.sleep(60)  # {mark}"
+    with pytest.raises(KeyboardInterrupt) as caught:
+        run(script, 30, shell=sys.executable)
+    result = caught.value.result  # type: ignore[attr-defined]
+    assert (result.interrupted, result.reason) == (True, "interrupted")
+    assert not marked(mark)
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_an_ignored_interrupt_stays_ignored() -> None:
+    previous = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        result = run(f"kill -INT {os.getpid()}; echo on", 9)
+        assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGINT, previous)
+    assert (result.stdout, result.interrupted) == ("on\n", False)
+
+
+def test_leftovers_that_may_stay_do_and_are_named(mark: str) -> None:
+    result = run(f"MARK={mark} sleep 60 & echo $!", 9, leftovers="leave")
+    (left,) = result.survivors
+    assert result.returncode == 0
+    assert (left.pid, left.name) == (int(result.stdout), "sleep")
+    assert f"left running: sleep ({left.pid})" in result.summary()
+    assert [process.pid for process in marked(mark)] == [left.pid]
+
+
+def test_a_process_that_used_run_leaves_no_helper(mark: str) -> None:
+    """Neither at a good end nor at os._exit, which runs no clean-up."""
+    for end in ("pass", "import os; os._exit(0)"):
+        code = f"from ipython_pgtimeout import run; print(run('echo hi', 9).stdout); {end}"
+        environment = {**os.environ, "MARK": mark}
+        done = subprocess.run(
+            [sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=30, check=True
+        )
+        assert done.stdout == "hi\n\n"
+        assert not wait_until_gone(mark, 10)
+
+
+def test_a_script_of_several_megabytes_runs() -> None:
+    """Linux takes 128 KiB in one argument, so it can't travel as one: execve(2)."""
+    script = ": " + "x" * 3_000_000 + "\necho end of $0"
+    result = run(script, 30)
+    assert result.command == script
+    assert (result.returncode, result.stdout.split()[:2]) == (0, ["end", "of"])
+
+
+def test_a_cell_of_several_megabytes_runs(kernel: Kernel) -> None:
+    reply = kernel.run("%%timeout_shell 30\n" + ": a line of many\n" * 200_000 + "read line; echo end")
+    assert reply.stdout == "end\n"
+
+
+def test_half_a_megabyte_of_environment_is_handed_over() -> None:
+    values = {f"BIG_{number}": str(number) * 100_000 for number in range(4)} | {"BIGGEST": "x" * 120_000}
+    result = run("echo ${#BIG_0} ${#BIG_1} ${#BIG_2} ${#BIG_3} ${#BIGGEST}", 9, env=values)
+    assert result.stdout == "100000 100000 100000 100000 120000\n"
+
+
+def test_an_environment_that_is_too_large_is_a_failed_start(tmp_path: Path) -> None:
+    """Linux takes 128 KiB in one variable: execve(2)."""
+    result = run(f"touch {tmp_path}/started", 9, env={"BIG": "x" * 200_000})
+    assert (result.reason, result.returncode) == ("failed-to-start", 126)
+    assert result.summary().startswith("could not start: Argument list too long")
+    assert not (tmp_path / "started").exists()
+    with pytest.raises(CommandFailed, match="could not start"):
+        result.check_returncode()
+
+
+def test_many_commands_leak_no_descriptor() -> None:
+    run("true", 9)
+    before = len(os.listdir("/dev/fd"))
+    for _ in range(20):
+        run("true", 9)
+        with pytest.raises(InputError):
+            run("true", 9, cwd="/no/such/directory")
+    assert wait_until(lambda: len(os.listdir("/dev/fd")) <= before, 5)
+
+
+def test_public_names_exist() -> None:
+    assert sorted(ipython_pgtimeout.__all__) == ipython_pgtimeout.__all__
+    for name in ipython_pgtimeout.__all__:
+        assert getattr(ipython_pgtimeout, name).__doc__
