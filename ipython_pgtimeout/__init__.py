@@ -18,8 +18,8 @@ if os.name != "posix":
     )
 
 from .api import run
-from .options import InputError
 from .result import CommandFailed, CommandTimeout, GuardDied, Result
+from .values import InputError
 
 __all__ = [
     "CommandFailed",

@@ -9,16 +9,18 @@ interpreter lock or crash over there can delay a kill or break it. It never impo
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import resource
 import select
 import signal
 import subprocess
 import sys
+import termios
 import time
 
 from . import processes
-from .protocol import Channel, Done, Interrupt, Message, Request, Signalled, Waiting
+from .protocol import Channel, Done, Idle, Interrupt, Message, Request, Signalled, Waiting
 
 NOTICE_AFTER_S = 1.0
 """How long the shell may be gone with processes left before the kernel is told of them."""
@@ -45,6 +47,11 @@ def main(channel: Channel, kernel_fd: int | None) -> None:
         guard = Guard(request, channel, kernel_fd, children)
         if guard.start():
             guard.watch()
+
+
+def _control_terminal() -> None:
+    """Make stdout the controlling terminal of the new session: tty_ioctl(4), TIOCSCTTY."""
+    fcntl.ioctl(1, termios.TIOCSCTTY, 0)
 
 
 def _await_request(channel: Channel, kernel_fd: int | None) -> Request | None:
@@ -105,10 +112,12 @@ class Guard:
                     stdout=stdout,
                     stderr=stderr,
                     start_new_session=True,
+                    # Safe here, where there is one thread; and only a session leader can take a terminal.
+                    preexec_fn=_control_terminal if request.terminal else None,
                 )
-        except OSError as error:
+        except (OSError, ValueError, subprocess.SubprocessError) as error:
             self._returncode, self._reason = NOT_STARTED, "failed-to-start"
-            self._report(error.strerror or str(error))
+            self._report((error.strerror if isinstance(error, OSError) else None) or str(error))
             return False
         self._shell = shell.pid
         shell.returncode = 0  # we wait for all children ourselves; Popen shall not
@@ -155,6 +164,8 @@ class Guard:
             self._kernel_is_gone()
             return
         for message in messages:
+            if isinstance(message, Idle) and not self._ladder:
+                self._end("idle", self._first_signal())
             if isinstance(message, Interrupt) and message.presses > self._interrupts:
                 self._interrupts = message.presses
                 if self._ladder:

@@ -11,11 +11,12 @@ from IPython.core.error import UsageError
 from traitlets import Bool, TraitError, TraitType
 from traitlets.config import Configurable
 
-from . import options
-from .options import InputError, Option
-from .output import Stream
+from . import options, values
+from .options import Option
+from .output import Show, Stream
 from .result import Result, interrupted
 from .runner import Command, supervise
+from .values import InputError
 
 if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 CELL_MAGIC, LINE_MAGIC = "timeout_shell", "run_timed"
 _CELL_USAGE = f"%%{CELL_MAGIC} [options] TIMEOUT"
 _LINE_USAGE = f"%{LINE_MAGIC} [options] TIMEOUT COMMAND"
+_CAPTURES: dict[str, Stream] = {"out": "stdout", "err": "stderr"}
 _COMPLETED = (f"%%{CELL_MAGIC}", f"%{LINE_MAGIC}")
 
 
@@ -94,11 +96,11 @@ class PgTimeout(_Defaults):  # type: ignore[misc]
     def _run(self, line: str, cell: str | None) -> Result:
         """Both magics; ``cell`` is None for the line magic, whose command stands in the line."""
         try:
-            values, command = self._parse(line, cell)
-            result = supervise(command, _show, _notify)
+            chosen, command = self._parse(line, cell)
+            result = supervise(command, _show_all_but(command.whole), _notify)
         except InputError as error:
             raise UsageError(str(error)) from None
-        return self._conclude(result, values)
+        return self._conclude(result, chosen)
 
     def _parse(self, line: str, cell: str | None) -> tuple[dict[str, Any], Command]:
         given, timeout, rest = options.split(line, verbatim=cell is None)
@@ -107,18 +109,24 @@ class PgTimeout(_Defaults):  # type: ignore[misc]
         if timeout is None and (cell is None or not self.timeout):
             usage = f"%{LINE_MAGIC} 30 make test" if cell is None else f"%%{CELL_MAGIC} 30"
             raise InputError(f"TIMEOUT is missing; write for example {usage}")
-        timeout_s = options.parse_timeout(self.timeout if timeout is None else timeout)
-        values = self._defaults() | given
-        return values, Command(
+        timeout_s = values.parse_timeout(self.timeout if timeout is None else timeout)
+        chosen = self._defaults() | given
+        return chosen, Command(
             script=rest if cell is None else cell,
             timeout_s=timeout_s,
-            signal=values["signal"],
-            grace_s=values["kill_after"],
-            leftovers=values["leftovers"],
-            shell=values["shell"],
-            strict=values["strict"],
-            cwd=values.get("cwd"),
-            environment=dict(self._variable(name, text) for name, text in values.get("env", ())),
+            signal=chosen["signal"],
+            grace_s=chosen["kill_after"],
+            leftovers=chosen["leftovers"],
+            shell=chosen["shell"],
+            strict=chosen["strict"],
+            cwd=chosen.get("cwd"),
+            environment=dict(self._variable(name, text) for name, text in chosen.get("env", ())),
+            stdin=self._stdin(chosen["stdin"]) if "stdin" in chosen else None,
+            pty=chosen["pty"],
+            idle_s=chosen["idle"],
+            log=chosen.get("log"),
+            max_output_bytes=chosen["max_output"],
+            whole=frozenset(stream for name, stream in _CAPTURES.items() if name in chosen),
         )
 
     def _defaults(self) -> dict[str, Any]:
@@ -143,21 +151,33 @@ class PgTimeout(_Defaults):  # type: ignore[misc]
         kind = type(value).__name__
         raise InputError(f"--env {name}: a {kind} can't be an environment variable; make it a str, a number or a path")
 
-    def _conclude(self, result: Result, values: dict[str, Any]) -> Result:
-        if "result" in values:
-            self._ip.user_ns[values["result"]] = result
+    def _stdin(self, name: str) -> bytes:
+        if name not in self._ip.user_ns:
+            raise InputError(f"--stdin {name}: there is no Python variable {name}; define it first")
+        return values.encode_stdin(self._ip.user_ns[name])
+
+    def _conclude(self, result: Result, chosen: dict[str, Any]) -> Result:
+        if "result" in chosen:
+            self._ip.user_ns[chosen["result"]] = result
+        for option, stream in _CAPTURES.items():
+            if option in chosen:
+                self._ip.user_ns[chosen[option]] = getattr(result, stream)
         self._ip.user_ns["_exit_code"] = result.returncode
         if result.interrupted:
             raise interrupted(result)
-        if not values["no_raise"]:
+        if not chosen["no_raise"]:
             result.check_returncode()
         if result.reason != "exited" or result.returncode or result.signals or result.survivors:
             _notify(result.summary())
         return result
 
 
-def _show(stream: Stream, text: str) -> None:
-    print(text, end="", file=getattr(sys, stream), flush=True)
+def _show_all_but(hidden: frozenset[Stream]) -> Show:
+    def show(stream: Stream, text: str) -> None:
+        if stream not in hidden:
+            print(text, end="", file=getattr(sys, stream), flush=True)
+
+    return show
 
 
 def _notify(notice: str) -> None:

@@ -21,7 +21,8 @@ _MAX_FDS = 8
 
 class Request(NamedTuple):
     """Kernel to guard: run this. Comes with the descriptors stdin, stdout, stderr, cwd and, to be drained
-    for processes that are left running, the read ends of stdout and stderr."""
+    for processes that are left running, the near ends of what they write to. With ``terminal``, stdout is
+    one, to be the session's controlling terminal."""
 
     program: bytes
     argv: list[bytes]
@@ -31,6 +32,7 @@ class Request(NamedTuple):
     grace_s: float
     signal: int
     leftovers: str
+    terminal: bool
 
 
 class Interrupt(NamedTuple):
@@ -41,6 +43,10 @@ class Interrupt(NamedTuple):
     """
 
     presses: int
+
+
+class Idle(NamedTuple):
+    """Kernel to guard: the command has been silent for too long. Only the kernel sees its output."""
 
 
 class Waiting(NamedTuple):
@@ -81,7 +87,7 @@ class Swept(NamedTuple):
     survivors: list[Process]
 
 
-Message = Request | Interrupt | Waiting | Done | Swept
+Message = Request | Interrupt | Idle | Waiting | Done | Swept
 
 
 class Channel:

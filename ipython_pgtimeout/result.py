@@ -15,22 +15,28 @@ from .protocol import Signalled
 class Result:
     """How a command ended. It quacks like `subprocess.CompletedProcess`.
 
-    ``reason`` is ``exited``, ``timeout``, ``interrupted`` or ``failed-to-start``. ``returncode`` is the
-    shell's: negative for the signal that ended it, 126 if it could not be started, None if it could not
-    even be killed. ``duration`` and ``cpu_time`` (user and system, of every process that was waited for)
-    are seconds, ``max_rss`` is the largest process's in bytes: getrusage(2). ``signals`` says when, which
-    and to whom; ``survivors`` are the processes of the command that are still there.
+    ``reason`` is ``exited``, ``timeout``, ``idle``, ``interrupted`` or ``failed-to-start`` (and ``error`` says
+    why). ``returncode`` is the shell's: negative for the signal that ended it, 126 if it could not be
+    started, None if it could not even be killed. If ``truncated``, ``stdout`` and ``stderr`` hold head and
+    tail, with a line between them that counts what was left out; ``stdout_bytes`` and ``stderr_bytes`` count
+    everything. ``log_error`` says why a ``--log`` is incomplete. ``duration`` and ``cpu_time`` (user and
+    system, of every process that was waited for) are seconds, ``max_rss`` is the largest process's in bytes:
+    getrusage(2). ``signals`` says when, which and to whom; ``survivors`` are the processes of the command
+    that are still there.
     """
 
     command: str
     timeout: float
+    idle: float
     returncode: int | None
     reason: str
     interrupted: bool
     stdout: str = field(repr=False)
     stderr: str = field(repr=False)
+    truncated: bool
     stdout_bytes: int
     stderr_bytes: int
+    log_error: str
     duration: float
     cpu_time: float
     max_rss: int
@@ -46,7 +52,8 @@ class Result:
 
     @property
     def timed_out(self) -> bool:
-        return self.reason == "timeout"
+        """Whether the deadline, or the limit for silence, ended the command."""
+        return self.reason in ("timeout", "idle")
 
     def check_returncode(self) -> None:
         """Raise `CommandTimeout` if the deadline ended the command, `CommandFailed` if its exit code is not zero."""
@@ -87,10 +94,11 @@ class _Carrier:
 
 
 class CommandTimeout(_Carrier, subprocess.TimeoutExpired):
-    """The deadline ended the command; ``result`` tells how."""
+    """The deadline, or the limit for silence, ended the command; ``result`` tells how."""
 
     def __init__(self, result: Result) -> None:
-        super().__init__(result.command, result.timeout, result.stdout, result.stderr)
+        limit_s = result.idle if result.reason == "idle" else result.timeout
+        super().__init__(result.command, limit_s, result.stdout, result.stderr)
         self.result = result
 
     def __reduce__(self) -> tuple[type[CommandTimeout], tuple[Result]]:
@@ -149,6 +157,8 @@ def format_seconds(seconds: float) -> str:
 def _ending(result: Result) -> str:
     if result.reason == "timeout":
         return f"timed out after {result.timeout:g} s"
+    if result.reason == "idle":
+        return f"ended after {result.idle:g} s without output"
     if result.reason == "failed-to-start":
         return f"could not start: {result.error}"
     if result.reason == "interrupted":

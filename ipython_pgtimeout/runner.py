@@ -7,46 +7,53 @@ closed on the way out, and the guard takes that for the death of the kernel: one
 from __future__ import annotations
 
 import contextlib
-import fcntl
+import errno
 import os
 import select
-import shutil
 import signal
-import tempfile
 import threading
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from io import FileIO
 from types import FrameType
 
+from . import handover
 from .connection import connection
 from .inheritance import Inheritance
-from .options import InputError
-from .output import Batcher, Capture, Show, Stream
-from .protocol import Channel, Done, Interrupt, Message, Request, Swept, Waiting
+from .output import Batcher, Keeper, Show, Stream
+from .plumbing import Log, Plumbing
+from .protocol import Channel, Done, Idle, Interrupt, Message, Request, Swept, Waiting
 from .result import GuardDied, Result, count, describe_exit, name_processes
 
-_READ_BYTES = 1 << 18
-_PIPE_BYTES = 1 << 20
-_ARGUMENT_BYTES = 100_000
-"""A longer script goes through a file: Linux takes 128 KiB in one argument, execve(2)."""
+_STREAMS: tuple[Stream, ...] = ("stdout", "stderr")
+_END_OF_FILE_INTERVAL_S = 0.1
+_MAX_WAIT_S = 3600.0
+_NEVER = float("inf")
 
 Notify = Callable[[str], None]
 
 
 @dataclass(frozen=True)
 class Command:
-    """What to run and how. Times are seconds; ``environment`` is added to the kernel's own."""
+    """What to run and how. Times are seconds; ``environment`` is added to the kernel's own; ``stdin`` is what
+    the command can read. Of each stream ``max_output_bytes`` are shown and kept, of ``whole`` ones everything."""
 
     script: str
     timeout_s: float
-    signal: signal.Signals = signal.SIGTERM
-    grace_s: float = 2.0
-    leftovers: str = "wait"
-    shell: str = "bash"
-    strict: bool = False
-    cwd: str | None = None
-    environment: Mapping[str, str] = field(default_factory=dict)
+    signal: signal.Signals
+    grace_s: float
+    idle_s: float
+    leftovers: str
+    shell: str
+    strict: bool
+    cwd: str | None
+    environment: Mapping[str, str]
+    stdin: bytes | None
+    pty: bool
+    log: str | None
+    max_output_bytes: float
+    whole: frozenset[Stream] = field(default=frozenset())
 
 
 def supervise(command: Command, show: Show, notify: Notify) -> Result:
@@ -56,15 +63,11 @@ def supervise(command: Command, show: Show, notify: Notify) -> Result:
     killed. An interrupt on the main thread ends the command and is told by ``Result.interrupted``.
     """
     with Interrupts() as interrupts, contextlib.ExitStack() as cleanup:
-        environment = _environment(command.environment)
-        argv = _argv(command, environment, cleanup)
-        cwd = _directory(command.cwd, cleanup)
-        stdin = cleanup.enter_context(FileIO(os.devnull))
-        stdout, stdout_writing = _pipe(cleanup)
-        stderr, stderr_writing = _pipe(cleanup)
-        descriptors = [stdin.fileno(), stdout_writing.fileno(), stderr_writing.fileno(), cwd]
-        if command.leftovers == "leave":
-            descriptors += [stdout.fileno(), stderr.fileno()]
+        environment = handover.environment_with(command.environment)
+        argv = handover.arguments(command.script, command.shell, command.strict, environment, cleanup)
+        cwd = handover.directory(command.cwd, cleanup)
+        log = None if command.log is None else Log(command.log, cleanup)
+        plumbing = Plumbing(command.stdin, command.pty, cleanup)
         request = Request(
             program=argv[0],
             argv=argv,
@@ -74,17 +77,18 @@ def supervise(command: Command, show: Show, notify: Notify) -> Result:
             grace_s=command.grace_s,
             signal=command.signal,
             leftovers=command.leftovers,
+            terminal=command.pty,
         )
         with contextlib.closing(connection.take()) as channel:
+            drained = [file.fileno() for file, _ in plumbing.outputs] if command.leftovers == "leave" else []
             with contextlib.suppress(BrokenPipeError):  # the guard is dead: the loop will meet the end of file
-                channel.send(request, descriptors)
+                channel.send(request, [*plumbing.far_ends, cwd, *drained])
                 interrupts.forward_to(channel)
-            stdout_writing.close()
-            stderr_writing.close()
-            run = _Run(channel, stdout, stderr, show, notify)
+            plumbing.hand_over()
+            run = _Run(command, channel, plumbing, log, show, notify)
             run.loop()
         connection.prepare()
-    return run.result(command, interrupts.count > 0)  # counted to the last moment of our handler
+    return run.result(interrupts.count > 0)  # counted to the last moment of our handler
 
 
 class Interrupts:
@@ -128,52 +132,95 @@ class Interrupts:
 class _Run:
     """The loop over the command's output and the guard's words, and what it has learned."""
 
-    def __init__(self, channel: Channel, stdout: FileIO, stderr: FileIO, show: Show, notify: Notify) -> None:
+    def __init__(
+        self, command: Command, channel: Channel, plumbing: Plumbing, log: Log | None, show: Show, notify: Notify
+    ) -> None:
+        self._command = command
         self._channel = channel
-        self._files: dict[int, tuple[FileIO, Stream]] = {
-            stdout.fileno(): (stdout, "stdout"),
-            stderr.fileno(): (stderr, "stderr"),
-        }
-        self._captures: dict[Stream, Capture] = {"stdout": Capture(), "stderr": Capture()}
+        self._log = log
+        self._terminal = plumbing.terminal if plumbing.feeder is None else None
+        self._feeder = plumbing.feeder
+        self._files: dict[int, tuple[FileIO, Stream]] = {file.fileno(): (file, name) for file, name in plumbing.outputs}
+        limits = {name: _NEVER if name in command.whole else command.max_output_bytes for name in _STREAMS}
+        self._keepers = {name: Keeper(limit) for name, limit in limits.items()}
         self._batcher = Batcher(show)
         self._notify = notify
         self._end: Done | None = None
         self._swept: Swept | None = None
+        self._idle_s = command.idle_s
+        self._idle_at = time.monotonic() + self._idle_s
         self._poller = select.poll()
-        for readable in (channel, stdout, stderr):
-            self._poller.register(readable, select.POLLIN)
+        for fd in (channel.fileno(), *self._files):
+            self._poller.register(fd, select.POLLIN)
+        if self._feeder is not None:
+            self._poller.register(self._feeder, select.POLLOUT)
 
     def loop(self) -> None:
         """Until the guard has reported. What was written before it is in the pipes by then, and read."""
         while self._end is None:
-            due_s = self._batcher.due_in()
-            for fd, _ in self._poller.poll(None if due_s is None else due_s * 1000):
+            ready = self._poller.poll(self._wait_ms())
+            for fd, _ in ready:
                 if fd in self._files:
                     self._read(fd)
-                else:
+                elif fd == self._channel.fileno():
                     self._listen()
+                else:
+                    self._feed(fd)
+            if not ready and time.monotonic() >= self._idle_at:
+                self._end_for_silence()
+            if self._terminal is not None:
+                self._terminal.keep_at_end_of_file()
             self._batcher.show_if_due()
         self._drain()
 
+    def _wait_ms(self) -> float | None:
+        """Until the next thing is due."""
+        due_s = [self._idle_at - time.monotonic(), _MAX_WAIT_S]
+        if (batch_s := self._batcher.due_in()) is not None:
+            due_s.append(batch_s)
+        if self._terminal is not None:
+            due_s.append(_END_OF_FILE_INTERVAL_S)
+        return max(0.0, min(due_s)) * 1000
+
     def _read(self, fd: int) -> bool:
         file, stream = self._files[fd]
-        data = file.read(_READ_BYTES)
-        if data:
-            self._batcher.add(stream, self._captures[stream].feed(data))
-        elif data is not None:
+        keeper = self._keepers[stream]
+        room = keeper.room()
+        size = _read_into(file, room)
+        if size:
+            self._idle_at = time.monotonic() + self._idle_s
+            if self._log is not None and not self._log.write(room[:size]):
+                self._notify(f"--log {self._command.log} is incomplete from here on: {self._log.error}")
+            was_in_tail = keeper.in_tail
+            self._batcher.add(stream, keeper.keep(size))
+            if keeper.in_tail and not was_in_tail:
+                self._batcher.show()
+                self._notify(f"{stream} goes on; its end is shown when the command has ended (--max-output)")
+        elif size is not None:
             self._poller.unregister(fd)
             del self._files[fd]
-        return bool(data)
+        return bool(size)
 
     def _drain(self) -> None:
         """What is in the pipes, without waiting for their end: what was left running may keep them open."""
+        if self._terminal is not None:
+            self._terminal.hang_up()
         for fd in list(self._files):
             os.set_blocking(fd, False)
             while self._read(fd):
                 self._batcher.show_if_due()
-        for stream, capture in self._captures.items():
-            self._batcher.add(stream, capture.feed(b"", final=True))
+        for stream, keeper in self._keepers.items():
+            self._batcher.add(stream, keeper.finish())
         self._batcher.show()
+
+    def _feed(self, fd: int) -> None:
+        if self._feeder is not None and not self._feeder.feed():
+            self._poller.unregister(fd)
+
+    def _end_for_silence(self) -> None:
+        self._idle_s = self._idle_at = _NEVER
+        with contextlib.suppress(OSError):
+            self._channel.send(Idle())
 
     def _listen(self) -> None:
         try:
@@ -197,20 +244,23 @@ class _Run:
                 f"waiting for {count(message.total, 'process')}: {names}"
             )
 
-    def result(self, command: Command, interrupted: bool) -> Result:
-        stdout, stderr = self._captures["stdout"], self._captures["stderr"]
-        end = self._end
+    def result(self, interrupted: bool) -> Result:
+        end, command = self._end, self._command
         assert end is not None
+        stdout, stderr = self._keepers["stdout"], self._keepers["stderr"]
         return Result(
             command=command.script,
             timeout=command.timeout_s,
+            idle=command.idle_s,
             returncode=end.returncode,
             reason=end.reason,
             interrupted=interrupted,
             stdout=stdout.text,
             stderr=stderr.text,
-            stdout_bytes=stdout.bytes,
-            stderr_bytes=stderr.bytes,
+            truncated=bool(stdout.left_out or stderr.left_out),
+            stdout_bytes=stdout.total,
+            stderr_bytes=stderr.total,
+            log_error="" if self._log is None else self._log.error,
             duration=end.duration_s,
             cpu_time=end.cpu_s,
             max_rss=end.max_rss_bytes,
@@ -221,6 +271,16 @@ class _Run:
         )
 
 
+def _read_into(file: FileIO, room: memoryview) -> int | None:
+    """How many bytes came: 0 at the end of file, None if there are none just now."""
+    try:
+        return file.readinto(room)
+    except OSError as error:
+        if error.errno == errno.EIO:  # a terminal that nobody holds open any more: its end of file
+            return 0
+        raise
+
+
 def _tell_of_death(swept: Swept | None) -> str:
     died = "the guard of this command has died"
     if swept is None:
@@ -229,70 +289,3 @@ def _tell_of_death(swept: Swept | None) -> str:
     if swept.survivors:
         return f"{ended}; could not be killed: {name_processes(swept.survivors)}"
     return f"{ended}; all are gone"
-
-
-def _environment(added: Mapping[str, str]) -> dict[bytes, bytes]:
-    environment = dict(os.environb)
-    for name, value in added.items():
-        if "\0" in value:
-            raise InputError(f"--env {name}: a value can't hold a NUL byte; take it out")
-        environment[os.fsencode(name)] = os.fsencode(value)
-    return environment
-
-
-def _argv(command: Command, environment: Mapping[bytes, bytes], cleanup: contextlib.ExitStack) -> list[bytes]:
-    """The shell with its script. The script is never on stdin, where a ``read`` in it would eat its next lines."""
-    if not command.script.strip():
-        raise InputError("there is nothing to run; write a command, for example: make test")
-    if "\0" in command.script:
-        line = command.script[: command.script.index("\0")].count("\n") + 1
-        raise InputError(
-            f"the script has a NUL byte in line {line}, which no shell can take; write it as $'\\0' or \\0"
-        )
-    script = command.script.encode("utf-8", "surrogateescape")
-    argv = [_program(command.shell, environment), *([b"-eu", b"-o", b"pipefail"] if command.strict else [])]
-    if len(script) <= _ARGUMENT_BYTES:
-        return [*argv, b"-c", script]
-    return [*argv, os.fsencode(_file_holding(script, cleanup))]
-
-
-def _program(shell: str, environment: Mapping[bytes, bytes]) -> bytes:
-    path = os.fsdecode(environment.get(b"PATH", os.fsencode(os.defpath)))
-    found = shutil.which(os.path.expanduser(shell), path=path)
-    if found is None and shell == "bash":
-        found = shutil.which("sh", path=path)
-    if found is None:
-        raise InputError(f"--shell: there is no program {shell!r}; write for example bash, sh or /bin/zsh")
-    return os.fsencode(os.path.abspath(found))
-
-
-def _file_holding(script: bytes, cleanup: contextlib.ExitStack) -> str:
-    """A path to read the script from, for as long as the command runs."""
-    if hasattr(os, "memfd_create"):  # has no name that a killed kernel could leave behind
-        memory = cleanup.enter_context(FileIO(os.memfd_create("script"), "w"))
-        memory.write(script)
-        return f"/proc/{os.getpid()}/fd/{memory.fileno()}"
-    file = cleanup.enter_context(tempfile.NamedTemporaryFile())  # noqa: SIM115
-    file.write(script)
-    file.flush()
-    return file.name
-
-
-def _directory(cwd: str | None, cleanup: contextlib.ExitStack) -> int:
-    """The directory to run in, open: it stays the right one even if it is renamed or removed meanwhile."""
-    flags = os.O_DIRECTORY | os.O_CLOEXEC | getattr(os, "O_PATH", os.O_RDONLY)
-    try:
-        fd = os.open("." if cwd is None else os.path.expanduser(cwd), flags)
-    except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) else error
-        raise InputError(f"--cwd {cwd}: {reason}; write the path of a directory, for example --cwd /tmp") from None
-    cleanup.callback(os.close, fd)
-    return fd
-
-
-def _pipe(cleanup: contextlib.ExitStack) -> tuple[FileIO, FileIO]:
-    reading, writing = os.pipe()
-    ends = cleanup.enter_context(FileIO(reading)), cleanup.enter_context(FileIO(writing, "w"))
-    with contextlib.suppress(OSError, AttributeError):  # over the user's quota, or not Linux
-        fcntl.fcntl(writing, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
-    return ends

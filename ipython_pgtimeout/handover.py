@@ -1,0 +1,89 @@
+"""What a command is started with: the shell and its script, the environment, the directory. All checked first."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import tempfile
+from collections.abc import Mapping
+from io import FileIO
+
+from .plumbing import reason
+from .values import InputError
+
+_ARGUMENT_BYTES = 100_000
+"""A longer script goes through a file: Linux takes 128 KiB in one argument, execve(2)."""
+
+
+def environment_with(added: Mapping[str, str]) -> dict[bytes, bytes]:
+    """The kernel's environment as it is now, and ``added``."""
+    environment = dict(os.environb)
+    for name, value in added.items():
+        if not name or "=" in name or "\0" in name + value:
+            raise InputError(
+                f"--env {name}: a name can't hold '=', nor name or value a NUL byte; write --env NAME=VALUE"
+            )
+        environment[_encoded(name, "--env")] = _encoded(value, f"--env {name}")
+    return environment
+
+
+def arguments(
+    script: str, shell: str, strict: bool, environment: Mapping[bytes, bytes], cleanup: contextlib.ExitStack
+) -> list[bytes]:
+    """The shell with its script. The script is never on stdin, where a ``read`` in it would eat its next lines."""
+    if not script.strip():
+        raise InputError("there is nothing to run; write a command, for example: make test")
+    if "\0" in script:
+        line = script[: script.index("\0")].count("\n") + 1
+        raise InputError(
+            f"the script has a NUL byte in line {line}, which no shell can take; write it as $'\\0' or \\0"
+        )
+    text = _encoded(script, "the script")
+    argv = [_program(shell, environment), *([b"-eu", b"-o", b"pipefail"] if strict else [])]
+    if len(text) <= _ARGUMENT_BYTES:
+        return [*argv, b"-c", text]
+    return [*argv, os.fsencode(_file_holding(text, cleanup))]
+
+
+def _encoded(text: str, what: str) -> bytes:
+    try:
+        return os.fsencode(text)
+    except UnicodeEncodeError as error:
+        character = ascii(text[error.start])
+        raise InputError(f"{what}: {character} can't be encoded; write it as bytes, for example $'\\xff'") from None
+
+
+def _program(shell: str, environment: Mapping[bytes, bytes]) -> bytes:
+    path = os.fsdecode(environment.get(b"PATH", os.fsencode(os.defpath)))
+    found = shutil.which(os.path.expanduser(shell), path=path)
+    if found is None and shell == "bash":
+        found = shutil.which("sh", path=path)
+    if found is None:
+        raise InputError(f"--shell: there is no program {shell!r}; write for example bash, sh or /bin/zsh")
+    return os.fsencode(os.path.abspath(found))
+
+
+def _file_holding(script: bytes, cleanup: contextlib.ExitStack) -> str:
+    """A path to read the script from, for as long as the command runs."""
+    if hasattr(os, "memfd_create"):  # has no name that a killed kernel could leave behind
+        memory = cleanup.enter_context(FileIO(os.memfd_create("script"), "w"))
+        memory.write(script)
+        return f"/proc/{os.getpid()}/fd/{memory.fileno()}"
+    file = cleanup.enter_context(tempfile.NamedTemporaryFile())  # noqa: SIM115
+    file.write(script)
+    file.flush()
+    return file.name
+
+
+def directory(cwd: str | None, cleanup: contextlib.ExitStack) -> int:
+    """The directory to run in, open: it stays the right one even if it is renamed or removed meanwhile."""
+    flags = os.O_DIRECTORY | os.O_CLOEXEC | getattr(os, "O_PATH", os.O_RDONLY)
+    try:
+        fd = os.open("." if cwd is None else os.path.expanduser(cwd), flags)
+    except (OSError, ValueError) as error:
+        raise InputError(
+            f"--cwd {cwd}: {reason(error)}; write the path of a directory, for example --cwd /tmp"
+        ) from None
+    cleanup.callback(os.close, fd)
+    return fd
