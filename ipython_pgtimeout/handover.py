@@ -20,10 +20,10 @@ def environment_with(added: Mapping[str, str]) -> dict[bytes, bytes]:
     """The kernel's environment as it is now, and ``added``."""
     environment = dict(os.environb)
     for name, value in added.items():
-        if not name or "=" in name or "\0" in name + value:
-            raise InputError(
-                f"--env {name}: a name can't hold '=', nor name or value a NUL byte; write --env NAME=VALUE"
-            )
+        if not name or "=" in name or "\0" in name:
+            raise InputError(f"--env: {name!r} can't name an environment variable; write --env NAME=VALUE")
+        if "\0" in value:
+            raise InputError(f"--env {name}: a value can't hold a NUL byte; take it out")
         environment[_encoded(name, "--env")] = _encoded(value, f"--env {name}")
     return environment
 

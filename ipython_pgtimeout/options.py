@@ -179,7 +179,7 @@ def _skip_blanks(line: str, position: int) -> int:
 
 def _word(line: str, position: int) -> tuple[str, int]:
     match = _WORD.match(line, position)
-    if match is None:
+    if match is None or not (line[match.end() :] or " ")[0].isspace():
         raise InputError(f"a quote is not closed in {line[position:]!r}; close it, for example 'a b'")
     return "".join(shlex.split(match[0])), match.end()
 
