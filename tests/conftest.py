@@ -1,14 +1,54 @@
-"""Kernels and marks for all tests."""
+"""Kernels, marks, and the count of what was started and what survived."""
 
 from __future__ import annotations
 
 import uuid
 from collections.abc import Iterator
+from typing import NamedTuple
 
 import pytest
 
 from .kernels import LOAD, Kernel
 from .watching import kill_marked
+
+
+class Combination(NamedTuple):
+    """One misbehaving program, ended in one way."""
+
+    program: str
+    ending: str
+    started: int
+    survived: int
+
+
+class Tally(list[Combination]):
+    """All combinations that were tried. The session's last lines say what came of them."""
+
+    def summary(self) -> str:
+        programs, endings = {one.program for one in self}, {one.ending for one in self}
+        started, survived = sum(one.started for one in self), sum(one.survived for one in self)
+        return (
+            f"{len(self)} combinations of {len(programs)} programs and {len(endings)} endings: "
+            f"{started} processes seen, {survived} survivors"
+        )
+
+
+_TALLY = pytest.StashKey[Tally]()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.stash[_TALLY] = Tally()
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    if tally := config.stash[_TALLY]:
+        terminalreporter.section("survivors")
+        terminalreporter.line(tally.summary())
+
+
+@pytest.fixture(scope="session")
+def tally(pytestconfig: pytest.Config) -> Tally:
+    return pytestconfig.stash[_TALLY]
 
 
 @pytest.fixture(scope="module")

@@ -100,8 +100,8 @@ class Kernel:
     # -- cells --------------------------------------------------------------------------------------------
 
     def submit(self, code: str) -> Reply:
-        """Send a cell and don't wait."""
-        reply = Reply(self.client.execute(code))
+        """Send a cell and don't wait. It runs whatever became of the one before."""
+        reply = Reply(self.client.execute(code, stop_on_error=False))
         self._replies[reply.message_id] = reply
         return reply
 

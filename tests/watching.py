@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -42,34 +44,53 @@ def _has(process: psutil.Process, mark: str) -> bool:
     return False
 
 
-def wait_until_gone(mark: str, deadline_s: float) -> list[psutil.Process]:
-    """Those marked with ``mark`` that are still there after ``deadline_s`` seconds: none is what one hopes for."""
-    wait_until(lambda: not marked(mark), deadline_s)
-    return marked(mark)
+def lock_of(mark: str) -> Path:
+    """The file that a process too quick for the process table holds a lock on, and which it runs on for."""
+    return Path(tempfile.gettempdir(), mark)
 
 
-def described(processes: list[psutil.Process]) -> str:
-    """For messages: what they are and to whom they belong."""
-    lines = []
-    for process in processes:
-        with contextlib.suppress(psutil.Error):
-            lines.append(f"{process.pid} (parent {process.ppid()}, {process.status()}): {process.cmdline()}")
-    return "\n".join(lines) or "none"
+def is_locked(mark: str) -> bool:
+    """Whether any process holds a lock on the file of ``mark``: flock(2) goes with the descriptor through a fork."""
+    try:
+        with open(lock_of(mark)) as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return False
+    except BlockingIOError:
+        return True
+    return False
 
 
-def kill_marked(mark: str) -> int:
-    """End what a test has left, so that it harms no other test. The count of what was there."""
-    killed: set[int] = set()
+def survivors(mark: str) -> list[str]:
+    """What is there of ``mark``, described, by both means."""
+    found = [described(process) for process in marked(mark)]
+    return [*found, "the holder of the lock"] if is_locked(mark) else found
+
+
+def wait_until_gone(mark: str, deadline_s: float) -> list[str]:
+    """What is still there of ``mark`` after ``deadline_s`` seconds at most: an empty list is what one hopes for."""
+    wait_until(lambda: not survivors(mark), deadline_s)
+    return survivors(mark)
+
+
+def described(process: psutil.Process) -> str:
+    """For messages: what it is, in which state, and whose child."""
+    with contextlib.suppress(psutil.Error):
+        return f"{process.pid} ({process.status()}, child of {process.ppid()}): {' '.join(process.cmdline())}"
+    return f"{process.pid} (gone meanwhile)"
+
+
+def kill_marked(mark: str) -> None:
+    """End what a test has left, so that it harms no other test."""
+    lock_of(mark).unlink(missing_ok=True)
     while left := marked(mark):
         for process in left:
             with contextlib.suppress(psutil.Error):
                 process.kill()
-                killed.add(process.pid)
-    return len(killed)
 
 
-def program(name: str, mark: str, *arguments: object) -> str:
-    """The command line of one of our misbehaving programs: its interpreter, its path, the mark, its arguments."""
+def program(name: str, mark: str) -> str:
+    """The command line of one of our misbehaving programs: its interpreter, its path, the mark, the lock's path."""
     path = PROGRAMS / name
     interpreter = f"{sys.executable} -S -E" if path.suffix == ".py" else "bash"
-    return " ".join([interpreter, str(path), mark, *map(str, arguments)])
+    return f"{interpreter} {path} {mark} {lock_of(mark)}"

@@ -1,0 +1,12 @@
+# Trick: a daemon by the book: fork, setsid, fork.
+import os
+import signal
+
+if os.fork():
+    os._exit(0)
+os.setsid()
+if os.fork():
+    os._exit(0)
+print("ready", flush=True)
+while True:
+    signal.pause()

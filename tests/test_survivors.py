@@ -1,0 +1,277 @@
+"""The promise: nothing a cell starts outlives the cell's deadline, its interrupt, or its kernel.
+
+Every misbehaving program meets the three endings that matter most. The nastiest four, all at once, meet every other
+ending. What is left is looked for in the whole process table, by a mark, without the package's help. That these tests
+can fail is shown in ``test_negative_controls``.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import nbformat
+import psutil
+import pytest
+from nbclient import NotebookClient
+from nbclient.exceptions import CellExecutionError, CellTimeoutError
+
+from .conftest import Combination, Tally
+from .kernels import LOAD, Kernel, Reply
+from .watching import PROGRAMS, program, survivors, wait_until, wait_until_gone
+
+ALL = sorted(path.name for path in PROGRAMS.iterdir() if path.suffix in (".py", ".sh"))
+NASTY = ["ignores.sh", "own_session.sh", "hidden_daemon.py", "stopped_job.sh"]
+GRACE_S = 0.3
+SOON_S = 5.0
+"""What a guard may take after its kernel has died: the grace, and a machine that is busy with a dying kernel."""
+
+
+def cell(*programs: str, mark: str, timeout: str = "60", options: str = "") -> str:
+    """A cell that runs the programs, all at once if they are several."""
+    lines = [program(name, mark) for name in programs]
+    script = lines[0] if len(lines) == 1 else " &\n".join([*lines, "wait"])
+    return f"%%timeout_shell {timeout} --kill-after {GRACE_S}s {options}\n{script}"
+
+
+class Watch:
+    """One trial: start programs in a kernel, wait until all are ready, and count what is left after the ending."""
+
+    def __init__(self, mark: str, tally: Tally, ending: str) -> None:
+        self.mark = mark
+        self._tally = tally
+        self._ending = ending
+        self._programs: tuple[str, ...] = ()
+        self._started = 0
+
+    def start(self, kernel: Kernel, *programs: str, timeout: str = "60", options: str = "") -> Reply:
+        reply = kernel.submit(cell(*programs, mark=self.mark, timeout=timeout, options=options))
+        kernel.wait_for_text(reply, "ready", times=len(programs))
+        self.see(*programs)
+        return reply
+
+    def see(self, *programs: str) -> None:
+        """Count what the programs have started; each must be there."""
+        there = survivors(self.mark)
+        assert len(there) >= len(programs), there
+        self.count(len(there), *programs)
+
+    def count(self, started: int, *programs: str) -> None:
+        self._programs, self._started = programs, started
+
+    def assert_none_left(self, within_s: float = 0.0) -> None:
+        left = wait_until_gone(self.mark, within_s)
+        for number, name in enumerate(self._programs):
+            once = number == 0  # processes are counted for the whole batch
+            self._tally.append(Combination(name, self._ending, self._started * once, len(left) * once))
+        assert not left, f"{len(left)} of {self._started} have survived:\n" + "\n".join(left)
+
+
+@pytest.fixture
+def watch(mark: str, tally: Tally, request: pytest.FixtureRequest) -> Watch:
+    return Watch(mark, tally, request.node.originalname.removeprefix("test_"))
+
+
+# -- every program: deadline, interrupt, death of the kernel ------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_deadline(kernel: Kernel, watch: Watch, name: str) -> None:
+    reply = watch.start(kernel, name, timeout="3" if name == "big_tree.py" else "1.2")
+    kernel.wait(reply)
+    watch.assert_none_left()  # not a moment later: the cell has said so
+    assert reply.ename == "CommandTimeout", reply
+    assert "all are gone" in reply.evalue
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_interrupt(kernel: Kernel, watch: Watch, name: str) -> None:
+    reply = watch.start(kernel, name)
+    kernel.interrupt()
+    kernel.wait(reply)
+    watch.assert_none_left()
+    assert reply.ename == "KeyboardInterrupt", reply
+    assert "all are gone" in reply.evalue
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_kernel_kill_9(fresh_kernel: Kernel, watch: Watch, name: str) -> None:
+    watch.start(fresh_kernel, name)
+    fresh_kernel.kill9()
+    watch.assert_none_left(SOON_S)
+
+
+@pytest.mark.parametrize("function", ["fork_with_multiprocessing", "fork_with_os"])
+def test_kernel_kill_9_while_its_child_holds_its_descriptors(fresh_kernel: Kernel, watch: Watch, function: str) -> None:
+    """A child that was forked while a command runs holds the control socket open, so its end tells nothing."""
+    fresh_kernel.run(FORKING_STDOUT.format(function=function))
+    reply = watch.start(fresh_kernel, *NASTY)
+    fresh_kernel.wait_for_text(reply, "forked")
+    child = int(reply.text.split("forked ")[1].split()[0])
+    try:
+        fresh_kernel.kill9()
+        watch.assert_none_left(SOON_S)
+        assert psutil.pid_exists(child), "the child must be there for this test to mean anything"
+    finally:
+        os.kill(child, signal.SIGKILL)
+
+
+FORKING_STDOUT = """
+import multiprocessing, os, signal, sys
+def fork_with_multiprocessing():
+    child = multiprocessing.get_context("fork").Process(target=signal.pause)
+    child.start()
+    return child.pid
+def fork_with_os():
+    child = os.fork()
+    while child == 0:
+        signal.pause()
+    return child
+class ForksOnFirstWrite:
+    def __init__(self, out):
+        self.out, self.forked = out, False
+    def write(self, text):
+        if not self.forked:
+            self.forked = True
+            self.out.write(f"forked {{{function}()}} \\n")
+        return self.out.write(text)
+    def __getattr__(self, name):
+        return getattr(self.out, name)
+sys.stdout = ForksOnFirstWrite(sys.stdout)
+"""
+
+
+# -- the nastiest programs: every other ending --------------------------------------------------------------
+
+
+def test_double_interrupt(kernel: Kernel, watch: Watch) -> None:
+    reply = watch.start(kernel, *NASTY, "forking_trap.sh", options="--kill-after 30s")
+    kernel.interrupt()
+    kernel.wait_for_text(reply, "caught")
+    kernel.interrupt()
+    kernel.wait(reply, 10)  # far below the grace
+    watch.assert_none_left()
+    assert reply.ename == "KeyboardInterrupt"
+
+
+def test_interrupt_during_the_grace(kernel: Kernel, watch: Watch) -> None:
+    reply = watch.start(kernel, *NASTY, "forking_trap.sh", timeout="1", options="--kill-after 30s")
+    kernel.wait_for_text(reply, "caught")
+    kernel.interrupt()
+    kernel.wait(reply, 10)
+    watch.assert_none_left()
+    assert reply.ename == "KeyboardInterrupt"
+    assert reply.evalue.startswith("timed out after 1 s")
+
+
+@pytest.mark.parametrize("now", [True, False], ids=["now", "gracefully"])
+def test_restart_while_busy(fresh_kernel: Kernel, watch: Watch, now: bool) -> None:
+    watch.start(fresh_kernel, *NASTY)
+    fresh_kernel.restart(now=now)
+    watch.assert_none_left(SOON_S)
+    assert fresh_kernel.run(LOAD)
+    assert fresh_kernel.run("%%timeout_shell 5\necho again").stdout == "again\n"
+
+
+def test_shutdown_while_busy(fresh_kernel: Kernel, watch: Watch) -> None:
+    watch.start(fresh_kernel, *NASTY)
+    fresh_kernel.shutdown()
+    watch.assert_none_left(SOON_S)
+
+
+@pytest.mark.parametrize("interrupt", [True, False], ids=["interrupt", "no interrupt"])
+def test_nbclient_cell_timeout(watch: Watch, tmp_path: Path, interrupt: bool) -> None:
+    """The cell's own deadline is far away; the notebook's is what ends it."""
+    cells = [LOAD, cell(*NASTY, mark=watch.mark)]
+    v4: Any = nbformat.v4
+    notebook = v4.new_notebook(cells=[v4.new_code_cell(source) for source in cells])
+    client = NotebookClient(notebook, timeout=3, interrupt_on_timeout=interrupt)
+    manager = client.create_kernel_manager()
+    manager.connection_file, manager.transport = str(tmp_path / "kernel.json"), "ipc"
+    assert manager.kernel_spec is not None
+    manager.kernel_spec.argv = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"]
+    with pytest.raises(CellExecutionError if interrupt else CellTimeoutError):
+        client.execute(env={**os.environ, "IPYTHONDIR": str(tmp_path)})
+    outputs = notebook.cells[1].outputs
+    ready = sum(output.get("text", "").count("ready") for output in outputs)
+    assert ready == len(NASTY)
+    watch.count(ready, *NASTY)
+    watch.assert_none_left(SOON_S)
+    if interrupt:
+        assert outputs[-1].ename == "KeyboardInterrupt"
+
+
+def test_guard_kill_9(kernel: Kernel, watch: Watch) -> None:
+    reply = watch.start(kernel, *NASTY)
+    guard = guard_of(reply, kernel)
+    guard.kill()
+    kernel.wait(reply, 10)
+    watch.assert_none_left()
+    assert reply.ename == "GuardDied"
+    assert "all are gone" in reply.evalue
+    assert kernel.run("%%timeout_shell 5\necho again").stdout == "again\n"
+
+
+def test_launcher_kill_9(kernel: Kernel, watch: Watch) -> None:
+    """What runs goes on, meets its deadline, and the next command has a launcher again."""
+    reply = watch.start(kernel, *NASTY, timeout="2")
+    before = kernel.launcher()
+    before.kill()
+    assert wait_until(lambda: not before.is_running() or before.status() == psutil.STATUS_ZOMBIE, 5)
+    assert survivors(watch.mark)
+    kernel.wait(reply, 10)
+    watch.assert_none_left()
+    assert reply.ename == "CommandTimeout"
+    assert kernel.run("%%timeout_shell 5\necho again").stdout == "again\n"
+    assert kernel.launcher() != before
+
+
+def test_exception_in_our_own_loop(kernel: Kernel, watch: Watch, tmp_path: Path) -> None:
+    """A cell's stdout that can't be written to breaks our loop in the kernel, in the middle of a command."""
+    now = tmp_path / "now"
+    kernel.run(BREAKING_STDOUT)
+    with stdout_put_back(kernel):
+        script = cell(*NASTY, mark=watch.mark).removesuffix("wait")
+        reply = kernel.submit(f"{script}until [ -e {now} ]; do sleep 0.02; done; echo break")
+        kernel.wait_for_text(reply, "ready", times=len(NASTY))
+        watch.see(*NASTY)
+        now.touch()
+        kernel.wait(reply)
+        watch.assert_none_left(SOON_S)
+    assert reply.ename == "RuntimeError"
+    assert reply.evalue == "a stdout that breaks"
+    assert kernel.run("%%timeout_shell 5\necho again").stdout == "again\n"
+
+
+BREAKING_STDOUT = """
+import sys
+class Breaks:
+    def __init__(self, out):
+        self.out = out
+    def write(self, text):
+        if "break" in text:
+            raise RuntimeError("a stdout that breaks")
+        return self.out.write(text)
+    def __getattr__(self, name):
+        return getattr(self.out, name)
+working, sys.stdout = sys.stdout, Breaks(sys.stdout)
+"""
+
+
+@contextlib.contextmanager
+def stdout_put_back(kernel: Kernel) -> Iterator[None]:
+    try:
+        yield
+    finally:
+        kernel.run("sys.stdout = working")
+
+
+def guard_of(reply: Reply, kernel: Kernel) -> psutil.Process:
+    """The guard that has children: the other one is the spare."""
+    (busy,) = (guard for guard in kernel.guards() if guard.children())
+    return busy
