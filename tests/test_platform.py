@@ -1,0 +1,109 @@
+"""Where it loads, and what its helper processes cost while nothing runs."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from .kernels import Kernel, named_children
+from .watching import wait_until
+
+linux_only = pytest.mark.skipif(sys.platform != "linux", reason="reads proc(5)")
+
+
+def test_loading_on_an_unsupported_system_is_one_clear_import_error() -> None:
+    code = "import os; os.name = 'nt'; import ipython_pgtimeout"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=30)
+    last = done.stderr.splitlines()[-1]
+    assert last.startswith("ImportError: ipython_pgtimeout needs a POSIX system")
+    assert "'nt'" in last
+    assert done.stderr.count("File ") == 2  # the import, and the line that refuses: nothing from deep inside
+
+
+def test_importing_the_engine_does_not_import_ipython() -> None:
+    """Programs that use run() alone start no slower for it."""
+    code = "import sys, ipython_pgtimeout; print([name for name in ('IPython', 'ipykernel') if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=30, check=True)
+    assert done.stdout == "[]\n"
+
+
+def test_loading_the_extension_starts_no_helper_before_it_is_asked_for() -> None:
+    code = "import ipython_pgtimeout, psutil; print(psutil.Process().children())"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=30, check=True)
+    assert done.stdout == "[]\n"
+
+
+def _helpers(kernel: Kernel) -> list[psutil.Process]:
+    assert wait_until(lambda: named_children(kernel.pid, "pgtimeout") and kernel.guards(), 10)
+    return [kernel.launcher(), *kernel.guards()]
+
+
+@linux_only
+def test_the_helpers_have_nothing_of_ipython_in_them(kernel: Kernel) -> None:
+    """Seen from outside: the kernel maps compiled modules of its dependencies, the helpers none."""
+
+    def mapped(pid: int) -> str:
+        return Path(f"/proc/{pid}/maps").read_text()
+
+    assert "site-packages" in mapped(kernel.pid), "the kernel should show what we look for"
+    for helper in _helpers(kernel):
+        assert "site-packages" not in mapped(helper.pid)
+
+
+def test_the_launcher_imports_little() -> None:
+    """And from inside: the modules that its import loads, under the options it is started with."""
+    code = (
+        "import sys, types; package = types.ModuleType('ipython_pgtimeout'); package.__path__ = [sys.argv[1]]\n"
+        "sys.modules['ipython_pgtimeout'] = package; import ipython_pgtimeout.launcher; print('\\n'.join(sys.modules))"
+    )
+    package = str(Path(__file__).parent.parent / "ipython_pgtimeout")
+    done = subprocess.run(
+        [sys.executable, "-I", "-S", "-c", code, package], capture_output=True, text=True, timeout=30, check=True
+    )
+    loaded = set(done.stdout.split())
+    assert "ipython_pgtimeout.guard" in loaded
+    assert not loaded & {"IPython", "traitlets", "asyncio", "psutil", "ipython_pgtimeout.magics", "http"}
+    assert len(loaded) < 120
+
+
+@linux_only
+def test_idle_helpers_do_nothing(kernel: Kernel) -> None:
+    """They wait in poll(2): over a while in which nothing runs, they are not switched to."""
+    helpers = _helpers(kernel)
+
+    def switches() -> list[int]:
+        return [sum(helper.num_ctx_switches()) for helper in helpers]
+
+    before = switches()
+    quiet_until = time.monotonic() + 1.0
+    wait_until(lambda: time.monotonic() > quiet_until or switches() != before, 2)
+    assert switches() == before
+
+
+@linux_only
+def test_idle_helpers_are_small(kernel: Kernel) -> None:
+    """Proportionally: pages that launcher and guard share count once."""
+    total = 0
+    for helper in _helpers(kernel):
+        lines = Path(f"/proc/{helper.pid}/smaps_rollup").read_text().splitlines()
+        total += next(int(line.split()[1]) for line in lines if line.startswith("Pss:"))
+    assert total < 25_000, f"{total} KiB"
+
+
+@linux_only
+def test_a_command_gets_three_descriptors_and_a_session_of_its_own(kernel: Kernel) -> None:
+    reply = kernel.run(
+        "%%timeout_shell 9\nls /proc/self/fd; ps -o pid=,pgid=,sid= -p $BASHPID; grep Sig /proc/self/status"
+    )
+    descriptors = reply.stdout.split()[:4]
+    assert descriptors[:3] == ["0", "1", "2"]
+    assert descriptors[3] == "3"  # the one by which ls reads the directory
+    pid, pgid, sid = reply.stdout.split()[4:7]
+    assert pid == pgid == sid
+    masks = dict(line.split(":\t") for line in reply.stdout.splitlines() if line.startswith("Sig"))
+    assert masks["SigBlk"].strip("0") == masks["SigIgn"].strip("0") == ""
