@@ -9,6 +9,7 @@ import signal
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -54,16 +55,20 @@ class Kernel:
     """``python -m ipykernel`` of the running interpreter, with a private IPYTHONDIR. One thread uses it at a time."""
 
     def __init__(
-        self, *setup: str, environment: dict[str, str] | None = None, cwd: str | os.PathLike[str] | None = None
+        self,
+        *setup: str,
+        environment: dict[str, str] | None = None,
+        cwd: str | os.PathLike[str] | None = None,
+        started_by: Sequence[str] = (),
     ) -> None:
-        """Start it and run the cells ``setup``, which must succeed."""
+        """Start it, by the command ``started_by`` if given, and run the cells ``setup``, which must succeed."""
         self._directory = tempfile.TemporaryDirectory(prefix="pgtimeout-test-")
         self._replies: dict[str, Reply] = {}
         connection_file = str(Path(self._directory.name, "kernel.json"))
         self.manager = KernelManager(connection_file=connection_file, transport="ipc")
         spec = self.manager.kernel_spec
         assert spec is not None
-        spec.argv = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"]
+        spec.argv = [*started_by, sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"]
         env = {**os.environ, "IPYTHONDIR": self._directory.name, **(environment or {})}
         self.manager.start_kernel(env=env, cwd=os.fspath(cwd or self._directory.name))
         self._connect()

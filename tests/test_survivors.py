@@ -22,6 +22,7 @@ from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, CellTimeoutError
 
 from .conftest import Combination, Tally
+from .forking import forked_pid, forking_stdout
 from .kernels import LOAD, Kernel, Reply
 from .watching import PROGRAMS, program, survivors, wait_until, wait_until_gone
 
@@ -109,41 +110,15 @@ def test_kernel_kill_9(fresh_kernel: Kernel, watch: Watch, name: str) -> None:
 @pytest.mark.parametrize("function", ["fork_with_multiprocessing", "fork_with_os"])
 def test_kernel_kill_9_while_its_child_holds_its_descriptors(fresh_kernel: Kernel, watch: Watch, function: str) -> None:
     """A child that was forked while a command runs holds the control socket open, so its end tells nothing."""
-    fresh_kernel.run(FORKING_STDOUT.format(function=function))
+    fresh_kernel.run(forking_stdout(function))
     reply = watch.start(fresh_kernel, *NASTY)
-    fresh_kernel.wait_for_text(reply, "forked")
-    child = int(reply.text.split("forked ")[1].split()[0])
+    child = forked_pid(reply)
     try:
         fresh_kernel.kill9()
         watch.assert_none_left(SOON_S)
         assert psutil.pid_exists(child), "the child must be there for this test to mean anything"
     finally:
         os.kill(child, signal.SIGKILL)
-
-
-FORKING_STDOUT = """
-import multiprocessing, os, signal, sys
-def fork_with_multiprocessing():
-    child = multiprocessing.get_context("fork").Process(target=signal.pause)
-    child.start()
-    return child.pid
-def fork_with_os():
-    child = os.fork()
-    while child == 0:
-        signal.pause()
-    return child
-class ForksOnFirstWrite:
-    def __init__(self, out):
-        self.out, self.forked = out, False
-    def write(self, text):
-        if not self.forked:
-            self.forked = True
-            self.out.write(f"forked {{{function}()}} \\n")
-        return self.out.write(text)
-    def __getattr__(self, name):
-        return getattr(self.out, name)
-sys.stdout = ForksOnFirstWrite(sys.stdout)
-"""
 
 
 # -- the nastiest programs: every other ending --------------------------------------------------------------

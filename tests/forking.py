@@ -1,0 +1,40 @@
+"""A kernel that forks a child in the middle of a command: the child inherits all its descriptors."""
+
+from __future__ import annotations
+
+from .kernels import Reply
+
+_CELL = """
+import multiprocessing, os, signal, sys
+def fork_with_multiprocessing():
+    child = multiprocessing.get_context("fork").Process(target=signal.pause)
+    child.start()
+    return child.pid
+def fork_with_os():
+    child = os.fork()
+    while child == 0:
+        signal.pause()
+    return child
+class ForksOnFirstWrite:
+    def __init__(self, out):
+        self.out, self.forked = out, False
+    def write(self, text):
+        if not self.forked:
+            self.forked = True
+            self.out.write(f"forked {{{function}()}} \\n")
+        return self.out.write(text)
+    def __getattr__(self, name):
+        return getattr(self.out, name)
+sys.stdout = ForksOnFirstWrite(sys.stdout)
+"""
+
+
+def forking_stdout(function: str) -> str:
+    """A cell after which the kernel forks when it first writes to stdout, by ``fork_with_os`` or
+    ``fork_with_multiprocessing``, and says ``forked`` and the child's pid."""
+    return _CELL.format(function=function)
+
+
+def forked_pid(reply: Reply) -> int:
+    """What the cell that has written to such a stdout says."""
+    return int(reply.stdout.split("forked ")[1].split()[0])

@@ -1,0 +1,76 @@
+"""The tests of survivors can fail: with a mechanism switched off, or with the usual recipes, something survives.
+
+Each test ends with the clean-up of what it has shown to survive, by the fixture ``mark``.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+
+import pytest
+
+from .forking import forked_pid, forking_stdout
+from .kernels import LOAD, Kernel
+from .watching import program, survivors, wait_until, wait_until_gone
+
+LONG_S = 1.5
+"""Longer than a guard takes here: the grace is 0.3 s."""
+
+WITHOUT_SUBREAPERS = """
+from ipython_pgtimeout import connection
+start = "from ipython_pgtimeout.launcher import main"
+assert start in connection._BOOTSTRAP
+off = "import ipython_pgtimeout.processes as p; p.become_subreaper = lambda: None"
+connection._BOOTSTRAP = connection._BOOTSTRAP.replace(start, off + "\\n" + start)
+"""
+WITHOUT_PIDFD = """
+from ipython_pgtimeout import connection
+assert connection._pidfd_of_this_process() >= 0
+connection._pidfd_of_this_process = lambda: -1
+"""
+WITHOUT_US = """
+import os, signal, subprocess
+shell = subprocess.Popen({command!r}, shell=True, start_new_session=True)
+try:
+    shell.wait({timeout_s})
+except subprocess.TimeoutExpired:
+    os.killpg(shell.pid, signal.SIGTERM)
+"""
+
+
+@pytest.mark.parametrize("name", ["daemon.py", "hidden_daemon.py", "nohup_job.sh"])
+def test_without_subreapers_an_orphan_survives(mark: str, name: str) -> None:
+    with Kernel(WITHOUT_SUBREAPERS, LOAD) as kernel:
+        kernel.execute(f"%%timeout_shell 1 --kill-after 0.3\n{program(name, mark)}")
+        assert wait_until_gone(mark, LONG_S)
+
+
+def test_without_pidfd_a_forked_child_hides_the_death_of_the_kernel(mark: str) -> None:
+    with Kernel(WITHOUT_PIDFD, LOAD, forking_stdout("fork_with_os")) as kernel:
+        reply = kernel.submit(f"%%timeout_shell 60 --kill-after 0.3\n{program('two_sleeps.sh', mark)}")
+        kernel.wait_for_text(reply, "ready")
+        child = forked_pid(reply)
+        try:
+            kernel.kill9()
+            assert wait_until_gone(mark, LONG_S)
+        finally:
+            os.kill(child, signal.SIGKILL)
+        assert not wait_until_gone(mark, 5), "the child was all that kept the guard from knowing"
+
+
+@pytest.mark.parametrize("name", ["own_session.sh", "own_group.sh", "ignores.sh", "daemon.py", "hidden_daemon.py"])
+def test_without_us_they_survive(mark: str, name: str) -> None:
+    """The usual recipe: a new session, and SIGTERM to its process group at the deadline."""
+    with Kernel() as kernel:
+        kernel.run(WITHOUT_US.format(command=program(name, mark), timeout_s=1))
+        assert wait_until_gone(mark, LONG_S)
+
+
+def test_without_us_what_does_nothing_special_does_not_survive(mark: str) -> None:
+    """The control of the control: the recipe above does end something."""
+    with Kernel() as kernel:
+        reply = kernel.submit(WITHOUT_US.format(command=program("two_sleeps.sh", mark), timeout_s=1))
+        assert wait_until(lambda: survivors(mark), 10)
+        kernel.wait(reply)
+        assert not wait_until_gone(mark, LONG_S)
