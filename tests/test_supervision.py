@@ -1,0 +1,269 @@
+"""What is said and reported about the end of a command is what happened: messages, results, the order of signals."""
+
+from __future__ import annotations
+
+import ast
+import os
+import re
+import shutil
+import signal
+from typing import Any
+
+import psutil
+import pytest
+
+from .kernels import LOAD, Kernel, Reply
+from .watching import lock_of, marked, program, wait_until, wait_until_gone
+
+
+def facts(kernel: Kernel, expression: str) -> Any:
+    """The value of an expression over the last command's Result ``r``, in the kernel."""
+    return ast.literal_eval(kernel.value(expression))
+
+
+def ladder(kernel: Kernel) -> list[tuple[str, int]]:
+    """The signals of the last command and how many processes each was for."""
+    found: list[tuple[str, int]] = facts(kernel, "[(sent.signal, len(sent.pids)) for sent in r.signals]")
+    return found
+
+
+def told(reply: Reply) -> list[str]:
+    """The signals a program says it got, but for the SIGCONT that comes with each."""
+    return [name for name in re.findall(r"got (\w+)", reply.stdout) if name != "SIGCONT"]
+
+
+def pid_in(text: str, word: str) -> int:
+    """The number after ``word``."""
+    found = re.search(rf"{word} (\d+)", text)
+    assert found, text
+    return int(found[1])
+
+
+# -- messages -----------------------------------------------------------------------------------------------
+
+
+def test_deadline_says_who_got_what(kernel: Kernel) -> None:
+    reply = kernel.execute(
+        "%%timeout_shell 1 --kill-after 0.3\n(trap '' TERM; exec sleep 1000) & sleep 1000 & sleep 1000; :"
+    )
+    assert reply.ename == "CommandTimeout"
+    assert re.fullmatch(
+        r"timed out after 1 s: SIGTERM to 4 processes, SIGKILL to 1; all are gone \(1\.[3-9] s\)", reply.evalue
+    )
+
+
+def test_leftovers_are_named_after_a_second(kernel: Kernel) -> None:
+    reply = kernel.execute("%%timeout_shell 1.5\nsleep 1000 & echo job $!; exit 3")
+    pid = pid_in(reply.stdout, "job")
+    notice = f"the shell has ended (exit code 3); waiting for 1 process: sleep ({pid})"
+    assert reply.stderr.count(notice) == 1, reply.stderr
+    assert reply.ename == "CommandTimeout"
+
+
+def test_leftovers_that_end_soon_are_not_mentioned(kernel: Kernel) -> None:
+    reply = kernel.run("%%timeout_shell 10 --result r\n(sleep 0.6; echo late) & echo early")
+    assert (reply.stdout, reply.stderr) == ("early\nlate\n", "")
+    assert facts(kernel, "r.reason, r.signals, r.survivors") == ("exited", (), ())
+    assert facts(kernel, "r.duration") > 0.6
+
+
+def test_leftovers_kill(kernel: Kernel) -> None:
+    reply = kernel.run("%%timeout_shell 60 --leftovers kill --result r\nsleep 1000 & sleep 1000 & exit 0")
+    assert re.search(
+        r"exit code 0; leftovers ended: SIGTERM to 2 processes; all are gone \(0\.\d+ s\)", reply.stderr
+    ), reply.stderr
+    assert facts(kernel, "r.returncode, r.reason, r.timed_out") == (0, "exited", False)
+    assert facts(kernel, "r.duration") < 10
+
+
+def test_leftovers_leave(fresh_kernel: Kernel, mark: str) -> None:
+    """What was left can go on writing, after the command and after the kernel; its guard goes when it goes."""
+    script = f"{program('writer.py', mark)} & until [ -s {lock_of(mark)} ]; do sleep 0.01; done"
+    reply = fresh_kernel.run(f"%%timeout_shell 60 --leftovers leave --result r\n{script}")
+    (left,) = marked(mark)
+    assert f"exit code 0; left running: {left.name()} ({left.pid})" in reply.stderr
+    assert facts(fresh_kernel, "[process.pid for process in r.survivors]") == [left.pid]
+    assert _goes_on_writing(mark), "blocked, or ended, after its command"
+    guard = psutil.Process(left.ppid())
+    assert guard.name() == "pgtimeout-guard"
+    fresh_kernel.kill9()
+    assert _goes_on_writing(mark), "blocked, or ended, after its kernel"
+    left.kill()
+    assert wait_until(lambda: not guard.is_running(), 5)
+
+
+def _goes_on_writing(mark: str) -> bool:
+    """Whether 32 times more is taken than the largest pipe would hold."""
+    before = lock_of(mark).stat().st_size
+    return wait_until(lambda: lock_of(mark).stat().st_size > before + 512, 20)
+
+
+def test_death_of_the_guard(kernel: Kernel) -> None:
+    reply = kernel.execute("%%timeout_shell 60\nsleep 1000 & kill -9 $PPID; sleep 1000; :")
+    assert reply.ename == "GuardDied"
+    assert re.fullmatch(
+        "the guard of this command has died; the launcher has sent SIGKILL to [1-3] process(es)? it left; all are gone",
+        reply.evalue,
+    )
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can start a process that it then may not kill")
+@pytest.mark.skipif(shutil.which("setpriv") is None, reason="setpriv (util-linux) drops the right to kill")
+def test_what_cannot_be_killed_is_named(mark: str) -> None:
+    """A root without CAP_KILL becomes another user, whom it may not signal any more."""
+    no_kill = ["setpriv", "--bounding-set=-kill", "--inh-caps=-kill"]
+    with Kernel(LOAD, started_by=no_kill) as kernel:
+        script = f"export MARK={mark}; setpriv --reuid=65534 --clear-groups sleep 1000 & echo job $!; wait"
+        reply = kernel.execute(f"%%timeout_shell 1 --kill-after 0.2 --result r\n{script}")
+        pid = pid_in(reply.stdout, "job")
+        assert f"; could not be killed: sleep ({pid}) (" in reply.evalue
+        assert "all are gone" not in reply.evalue
+        (survivor,) = facts(kernel, "[process._asdict() for process in r.survivors]")
+        assert (survivor["pid"], survivor["user"], survivor["name"]) == (pid, 65534, "sleep")
+        assert [process.pid for process in marked(mark)] == [pid]
+        guard = psutil.Process(psutil.Process(pid).ppid())
+        assert guard.name() == "pgtimeout-guard", "it stays with what it could not end"
+        os.kill(pid, signal.SIGKILL)
+        assert wait_until(lambda: not guard.is_running(), 5)
+
+
+# -- results ------------------------------------------------------------------------------------------------
+
+
+def test_result_of_a_timeout(kernel: Kernel) -> None:
+    reply = kernel.run("%%timeout_shell 1 --no-raise --result r\necho pid $$; sleep 1000 & sleep 1000; :")
+    assert facts(kernel, "r.returncode, r.reason, r.timed_out, r.interrupted, r.timeout") == (
+        -signal.SIGTERM,
+        "timeout",
+        True,
+        False,
+        1.0,
+    )
+    assert facts(kernel, "r.pid") == pid_in(reply.stdout, "pid")
+    (sent,) = facts(kernel, "[(sent.at_s, sent.signal, sent.pids) for sent in r.signals]")
+    assert 1.0 <= sent[0] < 1.5
+    assert sent[1] == "SIGTERM"
+    assert len(sent[2]) == 3
+    assert facts(kernel, "r.pid in r.signals[0].pids")
+    assert facts(kernel, "r.survivors") == ()
+    assert 1.0 <= facts(kernel, "r.duration") < 2.0
+
+
+def test_result_counts_what_all_processes_have_used(kernel: Kernel) -> None:
+    """Of an orphan too: 100 MB and half a second of processor time in a job that the shell did not wait for."""
+    work = "import time; block = b'x' * 100_000_000\nwhile time.process_time() < 0.5: pass"
+    kernel.run(f'%%timeout_shell 30 --result r\n(python3 -c "{work}" &) ; :')
+    assert 0.5 <= facts(kernel, "r.cpu_time") < 5
+    assert 100_000_000 < facts(kernel, "r.max_rss") < 300_000_000
+    kernel.run("%%timeout_shell 30 --result r\nsleep 0.3")
+    assert facts(kernel, "r.cpu_time") < 0.2
+    assert facts(kernel, "r.max_rss") < 100_000_000
+
+
+# -- the ladder ---------------------------------------------------------------------------------------------
+
+
+def test_deadline_ladder(kernel: Kernel, mark: str) -> None:
+    reply = kernel.execute(f"%%timeout_shell 1 --kill-after 0.3 --result r\n{program('tells_signals.py', mark)}")
+    assert told(reply) == ["SIGTERM"]
+    assert ladder(kernel) == [("SIGTERM", 1), ("SIGKILL", 1)]
+    term, kill = facts(kernel, "[sent.at_s for sent in r.signals]")
+    assert term >= 1.0
+    assert 0.3 <= kill - term < 1.0
+    assert facts(kernel, "r.returncode") == -signal.SIGKILL
+
+
+@pytest.mark.parametrize("name", ["INT", "USR1", "HUP"])
+def test_first_signal(kernel: Kernel, mark: str, name: str) -> None:
+    reply = kernel.execute(
+        f"%%timeout_shell 0.7 --signal {name} --kill-after 0.2 --result r\n{program('tells_signals.py', mark)}"
+    )
+    assert told(reply) == [f"SIG{name}"]
+    assert ladder(kernel) == [(f"SIG{name}", 1), ("SIGKILL", 1)]
+
+
+@pytest.mark.parametrize("options", ["--kill-after 0", "--signal KILL"])
+def test_no_grace(kernel: Kernel, mark: str, options: str) -> None:
+    reply = kernel.execute(f"%%timeout_shell 0.7 {options} --result r\n{program('tells_signals.py', mark)}")
+    assert "ready" in reply.stdout
+    assert told(reply) == []
+    assert ladder(kernel) == [("SIGKILL", 1)]
+    assert facts(kernel, "r.duration") < 1.5
+
+
+def test_interrupt_ladder(kernel: Kernel, mark: str) -> None:
+    reply = kernel.submit(f"%%timeout_shell 60 --kill-after 0.3 --result r\n{program('tells_signals.py', mark)}")
+    kernel.wait_for_text(reply, "ready")
+    kernel.interrupt()
+    kernel.wait(reply)
+    assert told(reply) == ["SIGINT", "SIGTERM"]
+    assert ladder(kernel) == [("SIGINT", 1), ("SIGTERM", 1), ("SIGKILL", 1)]
+    asked, told_again, killed = facts(kernel, "[sent.at_s for sent in r.signals]")
+    assert told_again - asked >= 0.3
+    assert killed - told_again >= 0.3
+    assert facts(kernel, "r.interrupted, r.reason, r.timed_out") == (True, "interrupted", False)
+
+
+def test_interrupt_that_a_program_heeds(kernel: Kernel, mark: str) -> None:
+    """As in a terminal: it gets SIGINT, cleans up, and that is all."""
+    reply = kernel.submit(
+        "%%timeout_shell 60 --result r\ntrap 'echo cleaned up; exit 7' INT; echo ready; sleep 1000 & wait"
+    )
+    kernel.wait_for_text(reply, "ready")
+    kernel.interrupt()
+    kernel.wait(reply)
+    assert "cleaned up" in reply.stdout
+    assert reply.ename == "KeyboardInterrupt"
+    assert facts(kernel, "r.returncode") == 7
+    assert [name for name, _ in ladder(kernel)] == ["SIGINT", "SIGTERM"]  # a job of a shell ignores INT
+    assert facts(kernel, "r.duration") < 10
+
+
+def test_interrupt_again_kills_now(kernel: Kernel, mark: str) -> None:
+    reply = kernel.submit(f"%%timeout_shell 60 --kill-after 30s --result r\n{program('tells_signals.py', mark)}")
+    kernel.wait_for_text(reply, "ready")
+    kernel.interrupt()
+    kernel.wait_for_text(reply, "got SIGINT")
+    kernel.interrupt()
+    kernel.wait(reply, 10)
+    assert ladder(kernel) == [("SIGINT", 1), ("SIGKILL", 1)]
+
+
+def test_interrupt_in_the_grace_of_the_deadline_kills_now(kernel: Kernel, mark: str) -> None:
+    reply = kernel.submit(f"%%timeout_shell 0.7 --kill-after 30s --result r\n{program('tells_signals.py', mark)}")
+    kernel.wait_for_text(reply, "got SIGTERM")
+    kernel.interrupt()
+    kernel.wait(reply, 10)
+    assert ladder(kernel) == [("SIGTERM", 1), ("SIGKILL", 1)]
+    assert facts(kernel, "r.interrupted, r.reason") == (True, "timeout")
+
+
+def test_a_stopped_process_is_continued(kernel: Kernel, mark: str) -> None:
+    """It can act on the first signal; without SIGCONT it would lie there until SIGKILL."""
+    script = "trap 'echo heeded; exit 9' TERM; echo ready; kill -STOP $$; while :; do sleep 0.05; done"
+    reply = kernel.execute(f"%%timeout_shell 1 --kill-after 20s --result r\n{script}")
+    assert "heeded" in reply.stdout
+    assert [name for name, _ in ladder(kernel)] == ["SIGTERM"]
+    assert facts(kernel, "r.returncode") == 9
+
+
+# -- the supervision itself ---------------------------------------------------------------------------------
+
+
+def test_a_stopped_guard_is_continued(kernel: Kernel, mark: str) -> None:
+    reply = kernel.execute("%%timeout_shell 1 --result r\nkill -STOP $PPID; echo stopped; sleep 1000; :", 10)
+    assert "stopped" in reply.stdout
+    assert reply.ename == "CommandTimeout"
+    assert 1.0 <= facts(kernel, "r.duration") < 2.0
+
+
+def test_a_stopped_kernel_delays_no_deadline(fresh_kernel: Kernel, mark: str) -> None:
+    reply = fresh_kernel.submit(f"%%timeout_shell 1 --kill-after 0.3\n{program('ignores.sh', mark)}")
+    fresh_kernel.wait_for_text(reply, "ready")
+    os.kill(fresh_kernel.pid, signal.SIGSTOP)
+    try:
+        assert not wait_until_gone(mark, 5)
+    finally:
+        os.kill(fresh_kernel.pid, signal.SIGCONT)
+    fresh_kernel.wait(reply)
+    assert reply.ename == "CommandTimeout"
