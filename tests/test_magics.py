@@ -1,0 +1,242 @@
+"""The magics as IPython knows them: help, completion, configuration, expansion, variables in and out, reloading."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ipython_pgtimeout import options
+
+from .kernels import Kernel, named_children
+from .watching import wait_until
+
+
+def _plain(text: str) -> str:
+    return re.sub(r"\x1b\[[0-9;]*m", "", text)
+
+
+# -- help, completion, configuration --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("magic", ["%%timeout_shell", "%run_timed"])
+def test_the_help_has_every_option(kernel: Kernel, magic: str) -> None:
+    message = kernel.client.execute(f"{magic}?")
+    reply = kernel.client.get_shell_msg(timeout=20)
+    while reply["parent_header"].get("msg_id") != message:
+        reply = kernel.client.get_shell_msg(timeout=20)
+    (payload,) = reply["content"]["payload"]
+    text = _plain(payload["data"]["text/plain"])
+    assert f"{magic} [options] TIMEOUT" in text
+    for option in options.OPTIONS:
+        assert ", ".join(option.flags) + (f" {option.metavar}" if option.metavar else "") in text
+        assert option.help in text
+
+
+def _completions(kernel: Kernel, code: str) -> list[str]:
+    reply = kernel.client.complete(code, len(code), reply=True, timeout=20)["content"]
+    start = reply["cursor_start"]
+    return sorted({code[:start] + match for match in reply["matches"]})
+
+
+@pytest.mark.parametrize(
+    ("code", "expected"),
+    [
+        ("%%timeout_shell --lef", ["%%timeout_shell --leftovers"]),
+        ("%run_timed --lef", ["%run_timed --leftovers"]),
+        ("%run_timed --leftovers ", [f"%run_timed --leftovers {word}" for word in ("kill", "leave", "wait")]),
+        ("%%timeout_shell --leftovers k", ["%%timeout_shell --leftovers kill"]),
+        ("%%timeout_shell 30 --no-r", ["%%timeout_shell 30 --no-raise", "%%timeout_shell 30 --no-raise-error"]),
+        ("%run_ti", ["%run_timed"]),
+        ("%%timeout_s", ["%%timeout_shell"]),
+    ],
+)
+def test_completion(kernel: Kernel, code: str, expected: list[str]) -> None:
+    """Among what IPython's own matchers offer for the line, taken for Python."""
+    assert set(expected) <= set(_completions(kernel, code))
+
+
+def test_config_sets_the_defaults(fresh_kernel: Kernel) -> None:
+    fresh_kernel.run("%config PgTimeout.timeout = '300ms'\n%config PgTimeout.signal = 'INT'")
+    fresh_kernel.run("%config PgTimeout.no_raise = True\n%config PgTimeout.kill_after = 0.3")
+    fresh_kernel.run("%%timeout_shell --result r\ntrap '' INT; sleep 60; sleep 61")
+    assert fresh_kernel.value("r.timeout, [s.signal for s in r.signals]") == "(0.3, ['SIGINT', 'SIGKILL'])"
+    fresh_kernel.run("%%timeout_shell -s TERM --result r\nsleep 60")
+    assert fresh_kernel.value("r.signals[0].signal") == "'SIGTERM'", "what is given goes before what is configured"
+
+
+def test_config_refuses_what_the_option_refuses(fresh_kernel: Kernel) -> None:
+    for name, value in (("signal", "'BANANA'"), ("kill_after", "'never'"), ("leftovers", "'maybe'"), ("timeout", "-1")):
+        reply = fresh_kernel.execute(f"%config PgTimeout.{name} = {value}")
+        assert "there is no signal" in reply.text or "can't be" in reply.text
+    assert fresh_kernel.value("get_ipython().ipython_pgtimeout.signal") == "'TERM'"
+
+
+def test_config_lists_what_can_be_configured(fresh_kernel: Kernel) -> None:
+    shown = fresh_kernel.run("%config PgTimeout").text
+    for option in (options.TIMEOUT, *options.OPTIONS):
+        assert (f"PgTimeout.{option.name}=" in shown) == option.configurable
+
+
+def test_a_config_file_is_read(tmp_path: Path) -> None:
+    directory = tmp_path / "profile_default"
+    directory.mkdir()
+    (directory / "ipython_kernel_config.py").write_text(
+        "c.IPKernelApp.extensions = ['ipython_pgtimeout']\nc.PgTimeout.timeout = '7s'\nc.PgTimeout.strict = True\n"
+    )
+    with Kernel(environment={"IPYTHONDIR": str(tmp_path)}) as kernel:
+        kernel.run("%%timeout_shell --no-raise --result r\nfalse; true")
+        assert kernel.value("r.timeout, r.returncode") == "(7.0, 1)"
+
+
+# -- loading --------------------------------------------------------------------------------------------------
+
+
+def test_unload_removes_the_magics_and_the_helpers_and_load_brings_them_back(kernel: Kernel) -> None:
+    kernel.run("%run_timed 5 true")
+    for _ in range(2):
+        kernel.run("%unload_ext ipython_pgtimeout")
+        assert "not found" in kernel.execute("%run_timed 5 true").text
+        assert "not found" in kernel.execute("%%timeout_shell 5\ntrue").text
+        assert "%run_timed" not in _completions(kernel, "%run_ti")
+        assert wait_until(lambda: not named_children(kernel.pid, "pgtimeout"), 10)
+        kernel.run("%load_ext ipython_pgtimeout")
+        kernel.run("%run_timed 5 true")
+
+
+def test_reload_keeps_one_of_everything(kernel: Kernel) -> None:
+    for _ in range(3):
+        kernel.run("%reload_ext ipython_pgtimeout")
+        assert kernel.value("get_ipython().run_line_magic('run_timed', '5 echo hi').stdout") == "'hi\\n'"
+    expression = "[type(c).__name__ for c in get_ipython().configurables].count('PgTimeout')"
+    assert kernel.value(expression) == "1"
+    assert _completions(kernel, "%run_timed --lef") == ["%run_timed --leftovers"]
+    assert wait_until(lambda: len(named_children(kernel.pid, "pgtimeout")) == 1, 10)
+
+
+# -- results and exit codes -----------------------------------------------------------------------------------
+
+
+def test_a_line_returns_its_result_and_a_cell_none(kernel: Kernel) -> None:
+    kernel.run("r = %run_timed 5 echo hi")
+    assert kernel.value("type(r).__name__, r.stdout, r.command") == "('Result', 'hi\\n', 'echo hi')"
+    assert re.match(r"exit code 0 \(", kernel.run("%run_timed 5 true").result)
+    assert kernel.run("%%timeout_shell 5\ntrue").result == ""
+    assert kernel.value("get_ipython().run_cell_magic('timeout_shell', '5', 'true') is None") == "True"
+
+
+@pytest.mark.parametrize(
+    ("code", "returncode"), [("0.3 sleep 60", -15), ("9 exit 3", 3), ("9 kill -9 $BASHPID", -9), ("9 true", 0)]
+)
+def test_result_and_exit_code_are_set_on_failure_too(kernel: Kernel, code: str, returncode: int) -> None:
+    kernel.run("r = _exit_code = None")
+    reply = kernel.execute(f"%run_timed --result r {code}")
+    assert reply.status == ("error" if returncode else "ok")
+    assert kernel.value("r.returncode, _exit_code") == f"({returncode}, {returncode})"
+
+
+def test_the_exit_code_is_set_as_the_sibling_sets_it(kernel: Kernel) -> None:
+    for command in ("exit 3", "true"):
+        kernel.run(f"!{command}")
+        expected = kernel.value("_exit_code")
+        kernel.run(f"%run_timed --no-raise 9 {command}")
+        assert kernel.value("_exit_code") == expected
+
+
+@pytest.mark.parametrize("flag", ["--no-raise", "--no-raise-error"])
+def test_no_raise_tells_instead(kernel: Kernel, flag: str) -> None:
+    failed = kernel.run(f"%%timeout_shell {flag} 9\nexit 3")
+    assert re.fullmatch(r"\[timeout_shell\] exit code 3 \(.*\)\n", failed.stderr)
+    late = kernel.run(f"%%timeout_shell {flag} 0.2\nsleep 60")
+    assert late.stderr.startswith("[timeout_shell] timed out after 0.2 s: SIGTERM to 1 process; all are gone")
+    assert kernel.run(f"%%timeout_shell {flag} 9\ntrue").text == ""
+
+
+def test_an_interrupt_raises_whatever_no_raise_says_and_leaves_a_result(kernel: Kernel) -> None:
+    cell = kernel.submit("%%timeout_shell --no-raise --result r 30\necho ready; sleep 60")
+    kernel.wait_for_text(cell, "ready")
+    kernel.interrupt()
+    kernel.wait(cell)
+    assert cell.ename == "KeyboardInterrupt"
+    (line,) = _plain(cell.traceback).splitlines()
+    assert line.startswith("KeyboardInterrupt: interrupted: SIGINT to ")
+    assert kernel.value("r.interrupted, r.reason, r.survivors") == "(True, 'interrupted', ())"
+
+
+# -- variables and expansion ----------------------------------------------------------------------------------
+
+NASTY = ["$(touch {}) `touch {}` $HOME", "'; touch {}; '", '"; touch {}; "', "two\nlines\n\n", "é😀\t\\ %s {{x}}", ""]
+
+
+@pytest.mark.parametrize("text", NASTY)
+def test_env_hands_a_variable_over_as_it_is(kernel: Kernel, tmp_path: Path, text: str) -> None:
+    value = text.format(*[tmp_path / "injected"] * 2)
+    kernel.run(f"value = {value!r}")
+    kernel.run('%%timeout_shell --env value --result r 9\nprintf %s "$value"')
+    assert kernel.value("r.stdout == value") == "True"
+    kernel.run("r = %run_timed -e value 9 printenv value")
+    assert kernel.value("r.stdout == value + chr(10)") == "True"
+    assert not (tmp_path / "injected").exists()
+    if "\n" not in value:
+        given = shlex.quote("value=" + value)
+        kernel.run(f'%%timeout_shell --env {given} --result r 9\nprintf %s "$value"')
+        assert kernel.value("r.stdout == value") == "True"
+
+
+def test_env_takes_texts_numbers_and_paths(kernel: Kernel) -> None:
+    kernel.run("import pathlib; a, b, c, d = 1, 2.5, pathlib.Path('/tmp/x y'), b'bytes'")
+    reply = kernel.run('%%timeout_shell -e a -e b -e c -e d -e e=5 9\necho "$a|$b|$c|$d|$e"')
+    assert reply.stdout == "1|2.5|/tmp/x y|bytes|5\n"
+
+
+@pytest.mark.parametrize("text", ["{x}", "$x", "{x + 1}", "$$x", "{{x}}", "${{HOME}}", "$undefined_x", "a{x}$y b"])
+def test_a_line_is_expanded_as_the_sibling_does(kernel: Kernel, text: str) -> None:
+    kernel.run("x, y = 41, 'a b'")
+    kernel.run(f"expected = !echo {text}")
+    kernel.run(f"r = %run_timed 9 echo {text}")
+    assert kernel.value("r.stdout.splitlines() == list(expected)") == "True"
+
+
+def test_a_line_is_expanded_in_the_function_that_calls_it(kernel: Kernel) -> None:
+    kernel.run("def f(local):\n    r = %run_timed 9 echo {local}\n    return r.stdout")
+    assert kernel.value("f('inside')") == "'inside\\n'"
+
+
+def test_a_cell_is_never_touched(kernel: Kernel) -> None:
+    kernel.run("x = 41")
+    reply = kernel.run("%%timeout_shell 9\nx=shell; y={x}; echo $x ${x} {x} $y \"{x!r}\" '$x' %d %x")
+    assert reply.stdout == "shell shell {x} {x} {x!r} $x %d %x\n"
+
+
+def test_a_script_is_not_on_its_own_standard_input(kernel: Kernel) -> None:
+    reply = kernel.run('%%timeout_shell 9\nread first; echo "<$first>"\ncat\necho last')
+    assert reply.stdout == "<>\nlast\n"
+
+
+def test_output_and_errors_go_where_they_belong_and_keep_their_colour(kernel: Kernel) -> None:
+    reply: Any = kernel.run("%%timeout_shell 9\nprintf '\\033[31mred\\033[0m'; echo err >&2")
+    assert (reply.stdout, reply.stderr) == ("\x1b[31mred\x1b[0m", "err\n")
+
+
+def test_output_comes_while_the_command_runs(kernel: Kernel, tmp_path: Path) -> None:
+    cell = kernel.submit(f"%%timeout_shell 20\necho first\nuntil [ -e {tmp_path}/go ]; do sleep 0.05; done; echo last")
+    kernel.wait_for_text(cell, "first")
+    assert "last" not in cell.stdout
+    (tmp_path / "go").touch()
+    kernel.wait(cell)
+    assert cell.stdout == "first\nlast\n"
+
+
+def test_processes_left_after_the_shell_are_told_of_and_waited_for(kernel: Kernel) -> None:
+    reply = kernel.run("%%timeout_shell 20\n(sleep 1.6; echo late) & exit 0")
+    assert reply.stdout == "late\n"
+    pattern = r"\[timeout_shell\] the shell has ended \(exit code 0\); waiting for \d process(es)?: \w+ \(\d+\).*\n"
+    assert re.fullmatch(pattern, reply.stderr)
+
+
+def test_strict_mode_and_a_failing_line(kernel: Kernel) -> None:
+    reply = kernel.execute("%%timeout_shell --strict 9\necho one\nfalse\necho two")
+    assert (reply.stdout, reply.ename) == ("one\n", "CommandFailed")
