@@ -21,6 +21,7 @@ _RUNS_PER_BATCH = 8
 drops what exceeds 1,000 messages a second."""
 _ROOM_BYTES = 1 << 18
 _LINE_SEARCH_BYTES = 4096
+_spare_rooms: list[bytearray] = []
 
 
 class Keeper:
@@ -33,11 +34,12 @@ class Keeper:
     def __init__(self, limit_bytes: float) -> None:
         self.total = 0
         self.left_out = 0
-        self._head_left = limit_bytes / 2
-        self._tail_bytes = 0 if math.isinf(limit_bytes) else int(limit_bytes / 2)
+        self._tail_bytes = 0 if math.isinf(limit_bytes) else int(limit_bytes) // 2
+        self._head_left = limit_bytes - self._tail_bytes
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
         self._texts: list[str] = []
-        self._scratch = bytearray(_ROOM_BYTES)
+        # Making a room costs more than starting a quick command's guard: they are used again.
+        self._scratch = _spare_rooms.pop() if _spare_rooms else bytearray(_ROOM_BYTES)
         self._ring = bytearray()
         self._in_ring = 0
 
@@ -51,7 +53,7 @@ class Keeper:
         if not self.in_tail:
             return memoryview(self._scratch)
         if not self._ring:
-            self._ring = bytearray(max(self._tail_bytes, _ROOM_BYTES))
+            self._ring = bytearray(max(self._tail_bytes + 1, _ROOM_BYTES))
         return memoryview(self._ring)[self._in_ring % len(self._ring) :]
 
     def keep(self, size: int) -> str:
@@ -71,14 +73,16 @@ class Keeper:
         return text
 
     def finish(self) -> str:
-        """The stream has ended: the text still to be shown. `left_out` then counts the bytes before it."""
+        """The stream has ended: the text still to be shown, after a line that counts what was `left_out`."""
+        _spare_rooms.append(self._scratch)
         kept = min(self._in_ring, self._tail_bytes)
-        tail = self._last(kept)
-        if self._in_ring > kept:
-            # Begin with a whole line, or at least a whole character.
+        if self._in_ring == kept:
+            tail = self._last(kept)
+        else:
+            # Begin with a whole line, or at least a whole character. The byte before tells whether one does already.
+            tail = self._last(kept + 1)
             newline = tail.find(b"\n", 0, _LINE_SEARCH_BYTES)
-            start = newline + 1 if newline >= 0 else _first_character(tail)
-            tail = tail[start:]
+            tail = tail[newline + 1 :] if newline >= 0 else tail[1 + _first_character(tail[1:]) :]
             self.left_out = self._in_ring - len(tail)
             rest = self._decode(b"", final=True)
             gap = f"[… {self.left_out:,} bytes left out …]\n"
