@@ -68,6 +68,14 @@ def _await_request(channel: Channel, kernel_fd: int | None) -> Request | None:
             return None
 
 
+def _discard(fd: int) -> bool:
+    """Read and forget. False at the end of file, which a terminal without its session tells by an error."""
+    try:
+        return bool(os.read(fd, 1 << 16))
+    except OSError:
+        return False
+
+
 class Guard:
     """The policy: when which signal is due. How processes are found and hit is in ``processes``."""
 
@@ -285,7 +293,7 @@ class Guard:
                 if fd == self._children.fileno():
                     self._children.clear()
                 elif fd in self._drained:
-                    if not os.read(fd, 1 << 16):
+                    if not _discard(fd):
                         self._poller.unregister(fd)
                 else:
                     self._let_go_of_the_kernel()

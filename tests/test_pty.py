@@ -1,0 +1,89 @@
+"""--pty: a real terminal for the command, and everything about endings as without it."""
+
+from __future__ import annotations
+
+import pytest
+
+from ipython_pgtimeout import run
+
+from .kernels import Kernel
+from .watching import marked, program, wait_until_gone
+
+
+def test_it_is_a_terminal_with_a_size_and_it_controls_the_session() -> None:
+    tests = "for fd in 0 1 2; do test -t $fd && echo $fd; done; stty size; tty; (tty </dev/tty); ps -o tty= -p $$"
+    lines = run(tests, 30, pty=True).stdout.splitlines()
+    assert lines[:3] == ["0", "1", "2"]
+    rows, columns = (int(word) for word in lines[3].split())
+    assert rows > 0
+    assert columns > 0
+    assert lines[4].startswith("/dev/pts/")
+    assert lines[5] == "/dev/tty"
+    assert f"/dev/{lines[6].strip()}" == lines[4]
+
+
+def test_without_it_there_is_none() -> None:
+    assert run(
+        "test -t 0 || test -t 1 || test -t 2 || echo none; (echo x >/dev/tty) 2>/dev/null || echo no tty", 30
+    ).stdout == ("none\nno tty\n")
+
+
+def test_newlines_are_as_written_and_stderr_is_merged_in_order() -> None:
+    result = run("for n in {1..300}; do echo o$n; echo e$n >&2; done; printf 'a\\r\\nb'", 30, pty=True)
+    assert result.stdout == "".join(f"o{n}\ne{n}\n" for n in range(1, 301)) + "a\r\nb"
+    assert (result.stderr, result.stderr_bytes) == ("", 0)
+
+
+def test_job_control_works() -> None:
+    script = "set -m; sleep 0.2 & jobs -l | grep -c Running; fg %1 >/dev/null; echo back"
+    assert run(script, 30, pty=True).stdout == "1\nback\n"
+
+
+def test_nothing_written_last_is_lost() -> None:
+    for _ in range(50):
+        assert run("seq 20000", 30, pty=True).stdout_bytes == 108894
+
+
+@pytest.mark.parametrize(
+    "prompt",
+    ["read x; echo $?; read y; echo $?", "cat; echo $?; cat; echo $?", "read x </dev/tty; echo $?; read y; echo $?"],
+)
+def test_what_would_prompt_meets_the_end_of_file_every_time(prompt: str) -> None:
+    result = run(prompt, 20, pty=True)
+    assert result.reason == "exited"
+    assert result.duration < 10
+    assert len(result.stdout.split()) == 2
+
+
+def test_stdin_comes_untouched_while_output_goes_to_the_terminal() -> None:
+    data = bytes(range(256)) * 20_000
+    result = run("test -t 1 && wc -c", 30, pty=True, stdin=data)
+    assert int(result.stdout) == len(data)
+
+
+@pytest.mark.parametrize("name", ["ignores.sh", "own_session.sh", "hidden_daemon.py", "stopped_job.sh"])
+def test_nothing_survives_a_deadline_in_a_terminal(name: str, mark: str) -> None:
+    result = run(program(name, mark), 1.5, pty=True, kill_after=0.3)
+    assert "ready" in result.stdout
+    assert result.timed_out
+    assert result.survivors == ()
+    assert wait_until_gone(mark, 3) == []
+
+
+def test_the_stop_button_works_in_a_terminal(kernel: Kernel, mark: str) -> None:
+    reply = kernel.submit(f"%%timeout_shell --pty 30\necho ready; sleep 60; : {mark}")
+    kernel.wait_for_text(reply, "ready")
+    kernel.interrupt()
+    kernel.wait(reply)
+    assert reply.ename == "KeyboardInterrupt"
+    assert wait_until_gone(mark, 3) == []
+
+
+def test_the_terminal_hangs_up_with_its_shell_and_spares_who_ignores_that(mark: str) -> None:
+    """As with ssh -t: the session's leader is gone, so its terminal is."""
+    job = f"(sleep 60; : {mark}) &"
+    assert run(f"{job} echo started", 30, pty=True).duration < 10
+    result = run(f"trap '' HUP; {job} echo started", 30, pty=True, leftovers="leave")
+    assert result.stdout == "started\n"
+    assert len(marked(mark)) == 1
+    assert result.survivors
