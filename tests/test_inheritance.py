@@ -1,0 +1,138 @@
+"""What a command takes over from its kernel as the kernel is now, and what it does not: signals and descriptors."""
+
+from __future__ import annotations
+
+import ast
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from .kernels import LOAD, Kernel
+from .watching import wait_until
+
+
+def test_signals_are_as_in_a_login_shell(kernel: Kernel) -> None:
+    """Nothing ignored, caught or blocked; Python itself ignores SIGPIPE, and ipykernel SIGINT between cells."""
+    status = kernel.run("%%timeout_shell 10\nexec cat /proc/self/status").stdout
+    masks = dict(line.split(":\t") for line in status.splitlines() if line.startswith("Sig"))
+    assert {masks[name] for name in ("SigPnd", "SigBlk", "SigIgn", "SigCgt")} == {"0" * 16}
+
+
+def test_signals_are_so_whatever_the_kernel_has() -> None:
+    upset = """
+import signal
+for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGCHLD, signal.SIGRTMIN):
+    signal.signal(number, signal.SIG_IGN)
+signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT, signal.SIGTERM, signal.SIGUSR2, signal.SIGCHLD])
+"""
+    with Kernel(upset, LOAD) as kernel:
+        test_signals_are_as_in_a_login_shell(kernel)
+        reply = kernel.execute("%%timeout_shell 0.5\nsleep 1000; :")
+        assert reply.evalue.startswith("timed out after 0.5 s: SIGTERM to 2 processes; all are gone"), reply
+
+
+def test_descriptors(kernel: Kernel) -> None:
+    kernel.run("import os; os.set_inheritable(held := os.open('/dev/null', os.O_RDONLY), True)")
+    reply = kernel.submit("%%timeout_shell 20\necho pid $$ ready; exec sleep 1000")
+    kernel.wait_for_text(reply, "ready")
+    pid = int(reply.stdout.split()[1])
+    try:
+        assert wait_until(lambda: psutil.Process(pid).name() == "sleep", 5)
+        assert sorted(os.listdir(f"/proc/{pid}/fd")) == ["0", "1", "2"]
+        assert Path(f"/proc/{pid}/fd/0").readlink() == Path(os.devnull)
+        assert os.getsid(pid) == os.getpgid(pid) == pid
+    finally:
+        kernel.interrupt()
+        kernel.wait(reply)
+    kernel.run("os.close(held)")
+
+
+LOOK = """
+import os, resource
+umask = os.umask(0)
+os.umask(umask)
+found = {
+    "directory": os.getcwd(),
+    "environment": os.environ.get("SET_IN_THE_KERNEL"),
+    "umask": umask,
+    "niceness": os.getpriority(os.PRIO_PROCESS, 0),
+    "affinity": sorted(os.sched_getaffinity(0)),
+    "limits": {
+        name: resource.getrlimit(getattr(resource, name)) for name in dir(resource) if name.startswith("RLIMIT_")
+    },
+}
+print(found)
+"""
+
+CHANGE_WHAT_CAN_BE_CHANGED_BACK = """
+import os, resource
+os.chdir({directory!r})
+os.environ["SET_IN_THE_KERNEL"] = "since it was started"
+os.umask(0o123)
+os.sched_setaffinity(0, {{max(os.sched_getaffinity(0))}})
+for limit, soft in {{resource.RLIMIT_NOFILE: 321, resource.RLIMIT_CORE: 0, resource.RLIMIT_CPU: 12345}}.items():
+    resource.setrlimit(limit, (soft, resource.getrlimit(limit)[1]))
+"""
+
+CHANGE_FOR_GOOD = """
+import os, resource
+os.nice(7)
+for limit, hard in {
+    resource.RLIMIT_NOFILE: 432, resource.RLIMIT_CORE: 0, resource.RLIMIT_CPU: 23456, resource.RLIMIT_STACK: 1 << 23,
+    resource.RLIMIT_FSIZE: 1 << 30, resource.RLIMIT_AS: 1 << 40, resource.RLIMIT_MEMLOCK: 1 << 14,
+}.items():
+    resource.setrlimit(limit, (hard // 2, hard))
+"""
+
+
+def own(kernel: Kernel) -> dict[str, Any]:
+    """What the kernel has now."""
+    found: dict[str, Any] = ast.literal_eval(kernel.run("exec(look)").stdout)
+    return found
+
+
+def inherited(kernel: Kernel) -> dict[str, Any]:
+    """What a command has."""
+    script = f'%%timeout_shell 20 --env look\n{sys.executable} -S -E -c "$look"'
+    found: dict[str, Any] = ast.literal_eval(kernel.run(script).stdout)
+    return found
+
+
+def test_the_kernel_as_it_is_now(tmp_path: Path) -> None:
+    with Kernel(LOAD, f"look = {LOOK!r}") as kernel:
+        at_first = own(kernel)
+        assert inherited(kernel) == at_first
+        kernel.run(CHANGE_WHAT_CAN_BE_CHANGED_BACK.format(directory=str(tmp_path)))
+        changed = own(kernel)
+        assert changed["directory"] == str(tmp_path)
+        assert changed["limits"] != at_first["limits"]
+        assert inherited(kernel) == changed
+        kernel.run("import resource; resource.setrlimit(resource.RLIMIT_NOFILE, (322, 1000)); os.umask(0o77)")
+        assert inherited(kernel) == own(kernel) != changed
+
+
+def test_the_kernel_as_it_is_for_good(tmp_path: Path) -> None:
+    """Hard limits and niceness can't be taken back by everyone: they hold for this kernel, and our helpers work on."""
+    with Kernel(LOAD, f"look = {LOOK!r}") as kernel:
+        kernel.run(CHANGE_FOR_GOOD)
+        changed = own(kernel)
+        assert changed["niceness"] == 7
+        assert changed["limits"]["RLIMIT_NOFILE"] == (216, 432)
+        assert inherited(kernel) == changed
+        assert kernel.execute("%%timeout_shell 0.5\nsleep 1000; :").ename == "CommandTimeout"
+        assert inherited(kernel) == changed
+
+
+def test_a_directory_that_is_gone(kernel: Kernel, tmp_path: Path) -> None:
+    """The kernel's directory is handed over open, so it need not have a path any more."""
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    back = kernel.value("__import__('os').getcwd()")
+    kernel.run(f"os.chdir({str(gone)!r}); os.rmdir({str(gone)!r})")
+    try:
+        assert kernel.run("%%timeout_shell 10\nstat --format %h .").stdout == "0\n"
+    finally:
+        kernel.run(f"os.chdir({back})")
