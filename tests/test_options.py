@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import math
+import re
 import signal
+from pathlib import Path
 
 import pytest
 
 from ipython_pgtimeout import options, values
 from ipython_pgtimeout.values import InputError
+
+README = Path(__file__).parent.parent / "README.md"
 
 
 @pytest.mark.parametrize(
@@ -216,3 +220,16 @@ def test_every_option_is_completed_and_has_one_reference_entry() -> None:
 )
 def test_the_value_of_an_option_is_completed_by_its_choices(line: str, offered: list[str]) -> None:
     assert options.complete(line) == offered
+
+
+def test_the_readme_lists_every_option_with_its_default() -> None:
+    expected = []
+    for option in options.OPTIONS:
+        *others, last = option.flags
+        typed = ", ".join(f"`{flag}`" for flag in [*others, f"{last} {option.metavar}" if option.metavar else last])
+        default = f"`{option.default}`" if option.metavar and option.default else ""
+        expected.append((typed, default))
+    rows = [row for row in README.read_text(encoding="utf-8").splitlines() if row.startswith("| `-")]
+    cells = [[cell.strip().replace("\\|", "|") for cell in re.split(r"(?<!\\)\|", row)[1:-1]] for row in rows]
+    assert [(typed, default) for typed, _, default in cells] == expected
+    assert all(meaning for _, meaning, _ in cells)
