@@ -57,7 +57,7 @@ def run(
         log=None if log is None else os.fspath(log),
         max_output_bytes=values.parse_size(max_output),
     )
-    result = supervise(job, lambda _stream, _text: None, lambda _notice: None)
+    result = supervise(job, lambda _stream, _text: None)
     if result.interrupted:
         raise interrupted(result)
     if check:

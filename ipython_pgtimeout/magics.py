@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import sys
 import types
@@ -13,7 +14,7 @@ from traitlets.config import Configurable
 
 from . import options, values
 from .options import Option
-from .output import Show, Stream
+from .output import Pace, Show, Stream
 from .result import Result, interrupted
 from .runner import Command, supervise
 from .values import InputError
@@ -63,6 +64,7 @@ class PgTimeout(_Defaults):  # type: ignore[misc]
     def __init__(self, ip: InteractiveShell) -> None:
         super().__init__(parent=ip)
         self._ip: Any = ip
+        self._pace = Pace()
 
     def register(self) -> None:
         def timeout_shell(line: str, cell: str = "") -> None:
@@ -97,10 +99,15 @@ class PgTimeout(_Defaults):  # type: ignore[misc]
         """Both magics; ``cell`` is None for the line magic, whose command stands in the line."""
         try:
             chosen, command = self._parse(line, cell)
-            result = supervise(command, _show_all_but(command.whole), _notify)
+            result = supervise(command, _show(command.whole), self._pace_for(command))
         except InputError as error:
             raise UsageError(str(error)) from None
         return self._conclude(result, chosen)
+
+    def _pace_for(self, command: Command) -> Pace | None:
+        """Where a server is in between; ``--max-output inf`` is the user's word to show all at once."""
+        has_server = hasattr(self._ip, "kernel")
+        return self._pace if has_server and math.isfinite(command.max_output_bytes) else None
 
     def _parse(self, line: str, cell: str | None) -> tuple[dict[str, Any], Command]:
         given, timeout, rest = options.split(line, verbatim=cell is None)
@@ -172,13 +179,16 @@ class PgTimeout(_Defaults):  # type: ignore[misc]
         return result
 
 
-def _show_all_but(hidden: frozenset[Stream]) -> Show:
+def _show(hidden: frozenset[Stream]) -> Show:
     def show(stream: Stream, text: str) -> None:
-        if stream not in hidden:
+        if stream == "notice":
+            _notify(text)
+        elif stream not in hidden:
             print(text, end="", file=getattr(sys, stream), flush=True)
 
     return show
 
 
 def _notify(notice: str) -> None:
-    print(f"[{CELL_MAGIC}] {notice}", file=sys.stderr, flush=True)
+    for line in notice.splitlines():
+        print(f"[pgtimeout] {line}", file=sys.stderr, flush=True)

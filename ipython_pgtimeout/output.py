@@ -6,12 +6,15 @@ No descriptors in here: the runner reads into the room a `Keeper` offers and say
 from __future__ import annotations
 
 import codecs
+import collections
+import json
 import math
 import time
 from collections.abc import Callable
 from typing import Literal
 
-Stream = Literal["stdout", "stderr"]
+Stream = Literal["stdout", "stderr", "notice"]
+"""Where a text goes. A notice is our own word about the command."""
 Show = Callable[[Stream, str], None]
 
 BATCH_INTERVAL_S = 0.055
@@ -116,21 +119,53 @@ def _first_character(data: bytes) -> int:
     return next((index for index, byte in enumerate(data[:4]) if byte & 0xC0 != 0x80), 0)
 
 
+class Pace:
+    """Room for bytes on the way to a browser. A Jupyter Server with its defaults drops messages above a million
+    bytes a second, measured over three seconds, whichever commands they are from."""
+
+    def __init__(self, max_bytes: float = 2_800_000, window_s: float = 3.0) -> None:
+        self._max_bytes = max_bytes
+        self._window_s = window_s
+        self._sent: collections.deque[tuple[float, int]] = collections.deque()
+
+    def wait_s(self, size: int) -> float:
+        """How long until there is room for ``size`` more bytes, or for as many as there ever is."""
+        now = time.monotonic()
+        while self._sent and self._sent[0][0] <= now - self._window_s:
+            self._sent.popleft()
+        excess = sum(sent for _, sent in self._sent) + min(size, self._max_bytes) - self._max_bytes
+        until = now
+        for at, sent in self._sent:
+            if excess <= 0:
+                break
+            excess -= sent
+            until = at + self._window_s
+        return until - now
+
+    def note(self, size: int) -> None:
+        self._sent.append((time.monotonic(), size))
+
+
 class Batcher:
     """Gathers text for the front end and keeps the order in which the streams were read.
 
     The first text after a silence is shown at once. Then text is gathered for a moment: a message for
-    every line would be slow, and be dropped on its way to the browser.
+    every line would be slow, and be dropped on its way to the browser. With a ``pace`` text also waits
+    until there is room for it.
     """
 
-    def __init__(self, show: Show) -> None:
+    def __init__(self, show: Show, pace: Pace | None) -> None:
         self._show = show
+        self._pace = pace
         self._waiting: list[tuple[Stream, list[str]]] = []
+        self._size = 0
         self._shown_at = float("-inf")
 
     def add(self, stream: Stream, text: str) -> None:
         if not text:
             return
+        if self._pace is not None:
+            self._size += len(json.dumps(text))  # as it travels: a newline is two bytes, an escape six
         for earlier, texts in reversed(self._waiting):
             # Streams that alternate quickly are merged: their order is no longer told by the pipes anyway.
             if earlier == stream:
@@ -144,15 +179,24 @@ class Batcher:
         """Seconds until the next batch is to be shown; None when there is nothing to show."""
         if not self._waiting:
             return None
-        return max(0.0, self._shown_at + BATCH_INTERVAL_S - time.monotonic())
+        interval_s = self._shown_at + BATCH_INTERVAL_S - time.monotonic()
+        return max(0.0, interval_s, self._pace.wait_s(self._size) if self._pace is not None else 0.0)
 
     def show_if_due(self) -> None:
         if self.due_in() == 0.0:
-            self.show()
+            self._show_all()
 
-    def show(self) -> None:
-        """Show all that waits, whatever the time."""
+    def finish(self) -> None:
+        """Show all that waits, as soon as there is room for it."""
+        if self._pace is not None and self._waiting:
+            time.sleep(self._pace.wait_s(self._size))
+        self._show_all()
+
+    def _show_all(self) -> None:
         waiting, self._waiting = self._waiting, []
+        if self._pace is not None and waiting:
+            self._pace.note(self._size)
+        self._size = 0
         for stream, texts in waiting:
             self._show(stream, "".join(texts))
         if waiting:

@@ -21,7 +21,7 @@ from types import FrameType
 from . import handover
 from .connection import connection
 from .inheritance import Inheritance
-from .output import Batcher, Keeper, Show, Stream
+from .output import Batcher, Keeper, Pace, Show, Stream
 from .plumbing import Log, Plumbing
 from .protocol import Channel, Done, Idle, Interrupt, Message, Request, Swept, Waiting
 from .result import GuardDied, Result, count, describe_exit, name_processes
@@ -30,8 +30,6 @@ _STREAMS: tuple[Stream, ...] = ("stdout", "stderr")
 _END_OF_FILE_INTERVAL_S = 0.1
 _MAX_WAIT_S = 3600.0
 _NEVER = float("inf")
-
-Notify = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -56,8 +54,8 @@ class Command:
     whole: frozenset[Stream] = field(default=frozenset())
 
 
-def supervise(command: Command, show: Show, notify: Notify) -> Result:
-    """Run it to its end. ``show`` gets its output as it comes, ``notify`` a line where there is something to say.
+def supervise(command: Command, show: Show, pace: Pace | None = None) -> Result:
+    """Run it to its end. ``show`` gets its output, and notices where there is something to say, as they come.
 
     Raises InputError, with nothing started, for what can't be run, and GuardDied if the supervision was
     killed. An interrupt on the main thread ends the command and is told by ``Result.interrupted``.
@@ -85,7 +83,7 @@ def supervise(command: Command, show: Show, notify: Notify) -> Result:
                 channel.send(request, [*plumbing.far_ends, cwd, *drained])
                 interrupts.forward_to(channel)
             plumbing.hand_over()
-            run = _Run(command, channel, plumbing, log, show, notify)
+            run = _Run(command, channel, plumbing, log, Batcher(show, pace))
             run.loop()
         connection.prepare()
     return run.result(interrupts.count > 0)  # counted to the last moment of our handler
@@ -133,7 +131,7 @@ class _Run:
     """The loop over the command's output and the guard's words, and what it has learned."""
 
     def __init__(
-        self, command: Command, channel: Channel, plumbing: Plumbing, log: Log | None, show: Show, notify: Notify
+        self, command: Command, channel: Channel, plumbing: Plumbing, log: Log | None, batcher: Batcher
     ) -> None:
         self._command = command
         self._channel = channel
@@ -143,8 +141,7 @@ class _Run:
         self._files: dict[int, tuple[FileIO, Stream]] = {file.fileno(): (file, name) for file, name in plumbing.outputs}
         limits = {name: _NEVER if name in command.whole else command.max_output_bytes for name in _STREAMS}
         self._keepers = {name: Keeper(limit) for name, limit in limits.items()}
-        self._batcher = Batcher(show)
-        self._notify = notify
+        self._batcher = batcher
         self._end: Done | None = None
         self._swept: Swept | None = None
         self._idle_s = command.idle_s
@@ -194,7 +191,6 @@ class _Run:
             was_in_tail = keeper.in_tail
             self._batcher.add(stream, keeper.keep(size))
             if keeper.in_tail and not was_in_tail:
-                self._batcher.show()
                 self._notify(f"{stream} goes on; its end is shown when the command has ended (--max-output)")
         elif size is not None:
             self._poller.unregister(fd)
@@ -211,7 +207,10 @@ class _Run:
                 self._batcher.show_if_due()
         for stream, keeper in self._keepers.items():
             self._batcher.add(stream, keeper.finish())
-        self._batcher.show()
+        self._batcher.finish()
+
+    def _notify(self, notice: str) -> None:
+        self._batcher.add("notice", notice + "\n")
 
     def _feed(self, fd: int) -> None:
         if self._feeder is not None and not self._feeder.feed():
@@ -237,7 +236,6 @@ class _Run:
         elif isinstance(message, Swept):
             self._swept = message
         elif isinstance(message, Waiting):
-            self._batcher.show()
             names = name_processes(message.processes, message.total)
             self._notify(
                 f"the shell has ended ({describe_exit(message.returncode)}); "

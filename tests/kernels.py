@@ -126,16 +126,16 @@ class Kernel:
 
     def wait(self, reply: Reply, timeout_s: float = 30.0) -> Reply:
         """Until the cell is over. TimeoutError says what had come by then."""
-        self._pump_until(lambda: reply.over, timeout_s, reply, "to be over")
+        self.pump_until(lambda: reply.over, timeout_s, reply, "to be over")
         del self._replies[reply.message_id]
         return reply
 
     def wait_for_text(self, reply: Reply, marker: str, timeout_s: float = 20.0, times: int = 1) -> None:
         """Until the cell has shown ``marker``, ``times`` times."""
-        self._pump_until(lambda: reply.text.count(marker) >= times or reply.over, timeout_s, reply, repr(marker))
+        self.pump_until(lambda: reply.text.count(marker) >= times or reply.over, timeout_s, reply, repr(marker))
         assert reply.text.count(marker) >= times, f"the cell is over and has not shown {marker!r}: {reply}"
 
-    def _pump_until(self, condition: Any, timeout_s: float, reply: Reply, what: str) -> None:
+    def pump_until(self, condition: Any, timeout_s: float, reply: Reply, what: str) -> None:
         until = time.monotonic() + timeout_s
         while not condition():
             if time.monotonic() > until:

@@ -151,7 +151,7 @@ def test_no_raise_tells_instead(kernel: Kernel, flag: str) -> None:
     failed = kernel.run(f"%%timeout_shell {flag} 9\nexit 3")
     assert re.fullmatch(r"\[timeout_shell\] exit code 3 \(.*\)\n", failed.stderr)
     late = kernel.run(f"%%timeout_shell {flag} 0.2\nsleep 60")
-    assert late.stderr.startswith("[timeout_shell] timed out after 0.2 s: SIGTERM to 1 process; all are gone")
+    assert late.stderr.startswith("[pgtimeout] timed out after 0.2 s: SIGTERM to 1 process; all are gone")
     assert kernel.run(f"%%timeout_shell {flag} 9\ntrue").text == ""
 
 

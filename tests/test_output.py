@@ -10,7 +10,9 @@ import re
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from ipython_pgtimeout.output import BATCH_INTERVAL_S, Batcher, Keeper, Stream
+from ipython_pgtimeout.output import BATCH_INTERVAL_S, Batcher, Keeper, Pace, Stream
+
+from .watching import wait_until
 
 GAP = re.compile(r"\[… ([\d,]+) bytes left out …\]\n")
 
@@ -123,10 +125,10 @@ STREAMS: st.SearchStrategy[Stream] = st.sampled_from(("stdout", "stderr"))
 @given(writes=st.lists(st.tuples(STREAMS, st.text("ab", max_size=3)), max_size=40))
 def test_a_batch_loses_nothing_and_keeps_each_streams_order(writes: list[tuple[Stream, str]]) -> None:
     shown: list[tuple[Stream, str]] = []
-    batcher = Batcher(lambda stream, text: shown.append((stream, text)))
+    batcher = Batcher(lambda stream, text: shown.append((stream, text)), None)
     for stream, text in writes:
         batcher.add(stream, text)
-    batcher.show()
+    batcher.finish()
     for name in ("stdout", "stderr"):
         assert "".join(t for s, t in shown if s == name) == "".join(t for s, t in writes if s == name)
     assert len(shown) <= 9
@@ -137,7 +139,7 @@ def test_a_batch_loses_nothing_and_keeps_each_streams_order(writes: list[tuple[S
 
 
 def test_the_first_text_is_due_at_once_and_the_next_a_moment_later() -> None:
-    batcher = Batcher(lambda _stream, _text: None)
+    batcher = Batcher(lambda _stream, _text: None, None)
     assert batcher.due_in() is None
     batcher.add("stdout", "a")
     assert batcher.due_in() == 0.0
@@ -147,3 +149,14 @@ def test_the_first_text_is_due_at_once_and_the_next_a_moment_later() -> None:
     due_s = batcher.due_in()
     assert due_s is not None
     assert 0.0 < due_s <= BATCH_INTERVAL_S
+
+
+def test_the_pace_waits_for_room_and_no_longer() -> None:
+    pace = Pace(max_bytes=100, window_s=0.3)
+    assert pace.wait_s(100) == 0.0
+    pace.note(60)
+    assert pace.wait_s(40) == 0.0
+    assert 0.2 < pace.wait_s(41) <= 0.3
+    pace.note(40)
+    assert 0.2 < pace.wait_s(1_000_000) <= 0.3  # more than ever fits: an empty window must do
+    assert wait_until(lambda: pace.wait_s(100) == 0.0, 5)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import re
 import sys
+import time
 
 import psutil
 import pytest
@@ -130,6 +131,26 @@ def test_a_flood_neither_fills_the_kernel_nor_stalls_the_child_nor_delays_the_st
     assert grown < 20e6
     assert int(kernel.value("r.stdout_bytes")) > written / 8
     assert len(reply.stdout) < 1_000_100
+
+
+def test_a_loop_of_commands_stays_below_what_a_server_lets_through(kernel: Kernel) -> None:
+    """1,000,000 bytes a second over 3 s, all commands together. Without a pace it would be 5 MB in half a second."""
+    loop = (
+        "from IPython import get_ipython\nfor _ in range(5): get_ipython().run_line_magic('run_timed', '9 seq 145000')"
+    )
+    reply = kernel.submit(loop)
+    sizes: list[tuple[float, int]] = []
+
+    def shown_so_far() -> bool:
+        known = sum(size for _, size in sizes)
+        if len(reply.stdout) > known:
+            sizes.append((time.monotonic(), len(reply.stdout) - known))
+        return reply.over
+
+    kernel.pump_until(shown_so_far, 40, reply, "to be over")
+    assert sum(size for _, size in sizes) == 5 * 903_895
+    for start, _ in sizes:
+        assert sum(size for at, size in sizes if start <= at < start + 2.9) < 3_000_000
 
 
 def _descendant(kernel: Kernel, name: str) -> psutil.Process:
