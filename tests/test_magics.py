@@ -149,7 +149,7 @@ def test_the_exit_code_is_set_as_the_sibling_sets_it(kernel: Kernel) -> None:
 @pytest.mark.parametrize("flag", ["--no-raise", "--no-raise-error"])
 def test_no_raise_tells_instead(kernel: Kernel, flag: str) -> None:
     failed = kernel.run(f"%%timeout_shell {flag} 9\nexit 3")
-    assert re.fullmatch(r"\[timeout_shell\] exit code 3 \(.*\)\n", failed.stderr)
+    assert re.fullmatch(r"\[pgtimeout\] exit code 3 \(.*\)\n", failed.stderr)
     late = kernel.run(f"%%timeout_shell {flag} 0.2\nsleep 60")
     assert late.stderr.startswith("[pgtimeout] timed out after 0.2 s: SIGTERM to 1 process; all are gone")
     assert kernel.run(f"%%timeout_shell {flag} 9\ntrue").text == ""
@@ -233,7 +233,7 @@ def test_output_comes_while_the_command_runs(kernel: Kernel, tmp_path: Path) -> 
 def test_processes_left_after_the_shell_are_told_of_and_waited_for(kernel: Kernel) -> None:
     reply = kernel.run("%%timeout_shell 20\n(sleep 1.6; echo late) & exit 0")
     assert reply.stdout == "late\n"
-    pattern = r"\[timeout_shell\] the shell has ended \(exit code 0\); waiting for \d process(es)?: \w+ \(\d+\).*\n"
+    pattern = r"\[pgtimeout\] the shell has ended \(exit code 0\); waiting for \d process(es)?: \w+ \(\d+\).*\n"
     assert re.fullmatch(pattern, reply.stderr)
 
 
