@@ -35,9 +35,19 @@ BAD_OPTIONS = [
     ("--env a_list 5", "a list can't be an environment variable; make it a str"),
     ("--env with_nul 5", "--env with_nul: a value can't hold a NUL byte"),
     ("--env =x 5", "--env can't be '=x'; write --env NAME"),
+    ("--env lone_surrogate 5", "--env lone_surrogate: '\\ud800' can't be encoded"),
+    ("--stdin undefined_name 5", "there is no Python variable undefined_name; define it"),
+    ("--stdin a_list 5", "--stdin: a list can't be fed to a command; make it a str or bytes"),
+    ("--idle never 5", "--idle can't be 'never'; write for example 30s"),
+    ("--idle 0 5", "--idle must be more than zero"),
+    ("--max-output lots 5", "--max-output can't be 'lots'; write for example 500k"),
+    ("--log /no/such/directory/log 5", "--log /no/such/directory/log: No such file or directory; write"),
     ("--result 1x 5", "--result can't be '1x'"),
+    ("--out 1x 5", "--out can't be '1x'"),
+    ("--err 'a b' 5", "--err can't be 'a b'"),
     ("--cwd 'a 5", "a quote is not closed"),
     ("--strict=1 5", "--strict takes no value; write --strict alone"),
+    ("--pty=yes 5", "--pty takes no value; write --pty alone"),
 ]
 
 
@@ -46,7 +56,7 @@ BAD_OPTIONS = [
 def test_a_bad_option_is_one_line_and_starts_nothing(
     kernel: Kernel, tmp_path: Path, magic: str, given: str, words: str
 ) -> None:
-    kernel.run("a_list, with_nul = [1], 'a\\0b'")
+    kernel.run("a_list, with_nul, lone_surrogate = [1], 'a\\0b', chr(0xD800)")
     touch = f"touch {tmp_path}/started"
     code = f"%%timeout_shell {given}\n{touch}" if magic == "cell" else f"%run_timed {given} {touch}"
     _assert_refused(kernel, tmp_path, code, words)
@@ -112,6 +122,10 @@ def test_the_same_line_without_the_mistake_does_start(kernel: Kernel, tmp_path: 
         ({"leftovers": "maybe"}, "write wait, kill or leave"),
         ({"shell": "/no/such/shell"}, "no program"),
         ({"cwd": "/no/such/directory"}, "No such file or directory"),
+        ({"idle": 0}, "--idle must be more than zero"),
+        ({"max_output": "lots"}, "--max-output can't be 'lots'"),
+        ({"log": "/no/such/directory/log"}, "No such file or directory"),
+        ({"stdin": 3}, "make it a str or bytes"),
         ({"env": {"A": "a\0b"}}, "NUL byte"),
         ({"command": ""}, "nothing to run"),
         ({"command": "echo \0"}, "NUL byte in line 1"),
