@@ -206,6 +206,14 @@ def test_launcher_kill_9(kernel: Kernel, watch: Watch) -> None:
     assert kernel.launcher() != before
 
 
+def test_kernel_and_launcher_kill_9(fresh_kernel: Kernel, watch: Watch) -> None:
+    """Each guard sees the death of the kernel for itself."""
+    watch.start(fresh_kernel, *NASTY)
+    fresh_kernel.launcher().kill()
+    fresh_kernel.kill9()
+    watch.assert_none_left(SOON_S)
+
+
 def test_exception_in_our_own_loop(kernel: Kernel, watch: Watch, tmp_path: Path) -> None:
     """A cell's stdout that can't be written to breaks our loop in the kernel, in the middle of a command."""
     now = tmp_path / "now"
