@@ -9,18 +9,18 @@ interpreter lock or crash over there can delay a kill or break it. It never impo
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import resource
 import select
 import signal
 import subprocess
 import sys
-import termios
 import time
 
 from . import processes
-from .protocol import Channel, Done, Idle, Interrupt, Message, Request, Signalled, Waiting
+from .lives import Lives
+from .protocol import Ask, Channel, Done, Idle, Interrupt, Message, Request, Signalled, Status, Waiting
+from .shell import spawn
 
 NOTICE_AFTER_S = 1.0
 """How long the shell may be gone with processes left before the kernel is told of them."""
@@ -47,11 +47,6 @@ def main(channel: Channel, kernel_fd: int | None) -> None:
         guard = Guard(request, channel, kernel_fd, children)
         if guard.start():
             guard.watch()
-
-
-def _control_terminal() -> None:
-    """Make stdout the controlling terminal of the new session: tty_ioctl(4), TIOCSCTTY."""
-    fcntl.ioctl(1, termios.TIOCSCTTY, 0)
 
 
 def _await_request(channel: Channel, kernel_fd: int | None) -> Request | None:
@@ -92,6 +87,7 @@ class Guard:
                 self._poller.register(watched, select.POLLIN)
         self._drained: list[int] = []
         self._shell = 0
+        self._lives = Lives()
         self._returncode: int | None = None
         self._reason = "exited"
         self._interrupts = 0
@@ -104,34 +100,18 @@ class Guard:
         self._give_up_at = _NEVER
 
     def start(self) -> bool:
-        """Spawn the shell: leader of its own session, default signals, descriptors 0, 1 and 2 only."""
-        request = self._request
+        """Start the shell. Says so, and returns False, if it can't be."""
         assert self._channel is not None
-        stdin, stdout, stderr, cwd, *self._drained = self._channel.fds
-        self._channel.fds.clear()
+        fds = self._channel.fds
+        own, self._drained = fds[:4], fds[4:]
+        fds.clear()
         try:
-            os.fchdir(cwd)
-            with request.inheritance.assumed():
-                shell = subprocess.Popen(
-                    request.argv,
-                    executable=request.program,
-                    env=request.environment,
-                    stdin=stdin,
-                    stdout=stdout,
-                    stderr=stderr,
-                    start_new_session=True,
-                    # Safe here, where there is one thread; and only a session leader can take a terminal.
-                    preexec_fn=_control_terminal if request.terminal else None,
-                )
+            self._shell = spawn(self._request, *own)
         except (OSError, ValueError, subprocess.SubprocessError) as error:
             self._returncode, self._reason = NOT_STARTED, "failed-to-start"
             self._report((error.strerror if isinstance(error, OSError) else None) or str(error))
             return False
-        self._shell = shell.pid
-        shell.returncode = 0  # we wait for all children ourselves; Popen shall not
-        os.chdir("/")  # don't keep the command's directory busy
-        for fd in (stdin, stdout, stderr, cwd):
-            os.close(fd)
+        self._lives.started(self._shell)
         return True
 
     def watch(self) -> None:
@@ -147,7 +127,10 @@ class Guard:
         """Collect the children that have ended. False when no process of the command is left at all."""
         while True:
             try:
-                pid, status = os.waitpid(-1, os.WNOHANG)
+                ended = processes.ended_child()
+                if ended:
+                    self._lives.ended(ended)
+                pid, status = os.waitpid(ended or -1, os.WNOHANG)
             except ChildProcessError:
                 return False
             if not pid:
@@ -172,6 +155,8 @@ class Guard:
             self._kernel_is_gone()
             return
         for message in messages:
+            if isinstance(message, Ask):
+                self._tell_status()
             if isinstance(message, Idle) and not self._ladder:
                 self._end("idle", self._first_signal())
             if isinstance(message, Interrupt) and message.presses > self._interrupts:
@@ -199,10 +184,12 @@ class Guard:
     # -- what is due --------------------------------------------------------------------------------------
 
     def _due_at(self) -> float:
-        return self._next_rung if self._ladder else min(self._deadline, self._notice_at)
+        return min(self._lives.next_walk, self._next_rung if self._ladder else min(self._deadline, self._notice_at))
 
     def _tick(self, now: float) -> bool:
         """Do what is due. False when there is nothing more to do for us."""
+        if now >= self._lives.next_walk:
+            self._lives.walk()
         if not self._ladder:
             if now >= self._deadline:
                 self._end("timeout", self._first_signal())
@@ -224,6 +211,22 @@ class Guard:
         self._notice_at = _NEVER
         left = processes.alive(processes.descendants(os.getpid()))
         self._send(Waiting(returncode, left[:_NAMED_AT_MOST], len(left)))
+
+    def _tell_status(self) -> None:
+        self._lives.walk()
+        reaped = resource.getrusage(resource.RUSAGE_CHILDREN)
+        present = self._lives.present
+        self._send(
+            Status(
+                returncode=self._returncode,
+                signal=self._signals[-1].signal if self._signals else "",
+                rung_left_s=max(0.0, self._next_rung - time.monotonic()),
+                names=[process.name for process in present[:_NAMED_AT_MOST]],
+                processes=len(present),
+                cpu_s=reaped.ru_utime + reaped.ru_stime + sum(process.cpu_s for process in present),
+                rss_bytes=sum(process.rss_bytes for process in present),
+            )
+        )
 
     def _end(self, reason: str, *rungs: signal.Signals) -> None:
         """Set up the ladder: after each signal a grace for *everything* to go, then SIGKILL until it has."""
@@ -259,8 +262,8 @@ class Guard:
     # -- the end ------------------------------------------------------------------------------------------
 
     def _report(self, error: str = "") -> None:
+        self._lives.walk()  # who was reaped by a parent that then died has ended, too
         used = resource.getrusage(resource.RUSAGE_CHILDREN)
-        left = list(processes.descendants(os.getpid()))
         self._send(
             Done(
                 pid=self._shell,
@@ -270,7 +273,8 @@ class Guard:
                 cpu_s=used.ru_utime + used.ru_stime,
                 max_rss_bytes=used.ru_maxrss * _MAXRSS_UNIT_BYTES,
                 signals=self._signals,
-                survivors=processes.alive(left),
+                survivors=self._lives.present,
+                processes=self._lives.all(),
                 error=error,
             )
         )

@@ -13,16 +13,18 @@ from traitlets import Bool, TraitError, TraitType
 from traitlets.config import Configurable
 
 from . import options, values
+from .display import LiveStatus
 from .options import Option
 from .output import Pace, Show, Stream
 from .result import Result, interrupted
 from .runner import Command, supervise
+from .tree import Tree
 from .values import InputError
 
 if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
 
-CELL_MAGIC, LINE_MAGIC = "timeout_shell", "run_timed"
+CELL_MAGIC, LINE_MAGIC, TREE_MAGIC = "timeout_shell", "run_timed", "pgtree"
 _CELL_USAGE = f"%%{CELL_MAGIC} [options] TIMEOUT"
 _LINE_USAGE = f"%{LINE_MAGIC} [options] TIMEOUT COMMAND"
 _CAPTURES: dict[str, Stream] = {"out": "stdout", "err": "stderr"}
@@ -73,6 +75,12 @@ class PgTimeout(_Defaults):  # type: ignore[misc]
         def run_timed(line: str) -> Result:
             return self._run(line, None)
 
+        def pgtree(line: str) -> Tree:
+            """%pgtree [PID] [--all]: sessions, process groups and processes below PID, or below the kernel, as they
+            are now; with --all every process there is."""
+            return _tree(line.split())
+
+        self._ip.register_magic_function(pgtree, "line", TREE_MAGIC)
         for magic, kind, usage, summary in (
             (timeout_shell, "cell", _CELL_USAGE, "Run the cell as a shell script. Nothing it starts outlives it."),
             (run_timed, "line", _LINE_USAGE, "Run a shell command line. Nothing it starts outlives it."),
@@ -85,7 +93,8 @@ class PgTimeout(_Defaults):  # type: ignore[misc]
 
     def unregister(self) -> None:
         self._ip.magics_manager.magics["cell"].pop(CELL_MAGIC, None)
-        self._ip.magics_manager.magics["line"].pop(LINE_MAGIC, None)
+        for name in (LINE_MAGIC, TREE_MAGIC):
+            self._ip.magics_manager.magics["line"].pop(name, None)
         self._ip.configurables.remove(self)
         for key in _COMPLETED:
             self._ip.strdispatchers["complete_command"].strs.pop(key, None)
@@ -99,15 +108,16 @@ class PgTimeout(_Defaults):  # type: ignore[misc]
         """Both magics; ``cell`` is None for the line magic, whose command stands in the line."""
         try:
             chosen, command = self._parse(line, cell)
-            result = supervise(command, _show(command.whole), self._pace_for(command))
+            has_server = hasattr(self._ip, "kernel")
+            # --max-output inf is the user's word to show everything at once.
+            pace = self._pace if has_server and math.isfinite(command.max_output_bytes) else None
+            live = LiveStatus(command.timeout_s, command.grace_s) if has_server and chosen["progress"] else None
+            result = supervise(command, _show(command.whole), pace, live)
+            if live is not None:
+                live.finish(result)
         except InputError as error:
             raise UsageError(str(error)) from None
         return self._conclude(result, chosen)
-
-    def _pace_for(self, command: Command) -> Pace | None:
-        """Where a server is in between; ``--max-output inf`` is the user's word to show all at once."""
-        has_server = hasattr(self._ip, "kernel")
-        return self._pace if has_server and math.isfinite(command.max_output_bytes) else None
 
     def _parse(self, line: str, cell: str | None) -> tuple[dict[str, Any], Command]:
         given, timeout, rest = options.split(line, verbatim=cell is None)
@@ -192,3 +202,15 @@ def _show(hidden: frozenset[Stream]) -> Show:
 def _notify(notice: str) -> None:
     for line in notice.splitlines():
         print(f"[pgtimeout] {line}", file=sys.stderr, flush=True)
+
+
+def _tree(words: list[str]) -> Tree:
+    try:
+        if words == ["--all"]:
+            return Tree.of_all()
+        return Tree.of(int(*words) if words else os.getpid())
+    except ProcessLookupError:
+        problem = f"there is no process {words[0]}"
+    except (TypeError, ValueError, OverflowError):
+        problem = f"can't take {' '.join(words)!r}"
+    raise UsageError(f"%{TREE_MAGIC}: {problem}; write %pgtree, %pgtree 1234 or %pgtree --all")

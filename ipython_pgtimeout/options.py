@@ -111,6 +111,12 @@ OPTIONS = (
         "err", ("--err",), "stderr, whole, into this variable instead of the cell", "NAME", values.name_parser("--err")
     ),
     Option(
+        "progress",
+        ("--progress", "--no-progress"),
+        "show a live status line when the command takes longer than a second",
+        default=True,
+    ),
+    Option(
         "no_raise",
         ("--no-raise", "--no-raise-error"),
         "a timeout or a non-zero exit code raises no exception",
@@ -150,7 +156,7 @@ def split(line: str, verbatim: bool) -> tuple[dict[str, Any], str | None, str]:
         if option.metavar is None:
             if equals:
                 raise InputError(f"{flag} takes no value; write {flag} alone")
-            given[option.name] = True
+            given[option.name] = option.name.startswith("no_") or not flag.startswith("--no-")
             continue
         if not equals:
             position = _skip_blanks(line, position)

@@ -12,12 +12,15 @@ import ctypes
 import os
 import signal
 import sys
+import time
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 _PR_SET_NAME = 15
 _PR_SET_CHILD_SUBREAPER = 36
 _ENDED = "ZX"
+_TICKS_PER_S = os.sysconf("SC_CLK_TCK")
+_PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 _LINUX = sys.platform == "linux"
 
 
@@ -25,7 +28,8 @@ class Process(NamedTuple):
     """A process as it was when it was looked at.
 
     ``state`` is the letter of proc(5) (R, S, D, T, Z…), ``user`` the effective user's id, ``command``
-    the command line, or the name in brackets where there is none.
+    the command line, or the name in brackets where there is none. ``age_s`` is how long it has run,
+    ``cpu_s`` its processor time with that of the children it has waited for.
     """
 
     pid: int
@@ -36,6 +40,9 @@ class Process(NamedTuple):
     user: int
     name: str
     command: str
+    age_s: float
+    cpu_s: float
+    rss_bytes: int
 
 
 def become_subreaper() -> None:
@@ -100,10 +107,22 @@ def look_up(pid: int) -> Process | None:
         return None
     # The name stands in parentheses and may hold blanks and parentheses itself: proc(5).
     opening, closing = stat.index(b"("), stat.rindex(b")")
-    state, ppid, pgid, sid = stat[closing + 2 :].split(maxsplit=4)[:4]
+    fields = stat[closing + 2 :].split(maxsplit=22)  # the first is number 3 there
     name = os.fsdecode(stat[opening + 1 : closing])
     command = os.fsdecode(arguments.rstrip(b"\0").replace(b"\0", b" ")) or f"[{name}]"
-    return Process(pid, int(ppid), int(pgid), int(sid), state.decode(), user, name, command)
+    return Process(
+        pid=pid,
+        ppid=int(fields[1]),
+        pgid=int(fields[2]),
+        sid=int(fields[3]),
+        state=fields[0].decode(),
+        user=user,
+        name=name,
+        command=command,
+        age_s=time.clock_gettime(time.CLOCK_BOOTTIME) - int(fields[19]) / _TICKS_PER_S,
+        cpu_s=sum(map(int, fields[11:15])) / _TICKS_PER_S,
+        rss_bytes=int(fields[21]) * _PAGE_BYTES,
+    )
 
 
 def _look_up_by_psutil(pid: int) -> Process | None:
@@ -115,17 +134,31 @@ def _look_up_by_psutil(pid: int) -> Process | None:
             state = {"zombie": "Z", "stopped": "T", "running": "R"}.get(process.status(), "S")
             command = " ".join(process.cmdline()) if state != "Z" else ""
             return Process(
-                pid,
-                process.ppid(),
-                os.getpgid(pid),
-                os.getsid(pid),
-                state,
-                process.uids().effective,
-                process.name(),
-                command or f"[{process.name()}]",
+                pid=pid,
+                ppid=process.ppid(),
+                pgid=os.getpgid(pid),
+                sid=os.getsid(pid),
+                state=state,
+                user=process.uids().effective,
+                name=process.name(),
+                command=command or f"[{process.name()}]",
+                age_s=time.time() - process.create_time(),
+                cpu_s=sum(process.cpu_times()[:4]),
+                rss_bytes=process.memory_info().rss,
             )
     except (psutil.Error, OSError):
         return None
+
+
+def ended_child() -> int:
+    """A child that has ended and is not reaped yet, so that it can still be looked at; 0 if there is none.
+
+    Raises ChildProcessError if there are no children at all.
+    """
+    if not hasattr(os, "waitid"):
+        return 0
+    found = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+    return found.si_pid if found is not None else 0
 
 
 def alive(pids: Iterable[int]) -> list[Process]:

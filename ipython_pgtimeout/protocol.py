@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from .inheritance import Inheritance
+from .lives import Life
 from .processes import Process
 
 _HEADER_BYTES = 8
@@ -49,6 +50,24 @@ class Idle(NamedTuple):
     """Kernel to guard: the command has been silent for too long. Only the kernel sees its output."""
 
 
+class Ask(NamedTuple):
+    """Kernel to guard: how is it going? The guard speaks of that only when asked: a kernel that does not
+    listen must not make it wait."""
+
+
+class Status(NamedTuple):
+    """Guard to kernel, when asked: how the command is doing now. ``signal`` is the last rung of the ladder
+    that was taken, and ``rung_left_s`` the time until the next."""
+
+    returncode: int | None
+    signal: str
+    rung_left_s: float
+    names: list[str]
+    processes: int
+    cpu_s: float
+    rss_bytes: int
+
+
 class Waiting(NamedTuple):
     """Guard to kernel: the shell has exited, these processes remain (the first few of ``total``)."""
 
@@ -77,6 +96,7 @@ class Done(NamedTuple):
     max_rss_bytes: int
     signals: list[Signalled]
     survivors: list[Process]
+    processes: list[Life]
     error: str
 
 
@@ -87,7 +107,7 @@ class Swept(NamedTuple):
     survivors: list[Process]
 
 
-Message = Request | Interrupt | Idle | Waiting | Done | Swept
+Message = Request | Interrupt | Idle | Ask | Status | Waiting | Done | Swept
 
 
 class Channel:

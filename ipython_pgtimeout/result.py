@@ -6,7 +6,10 @@ import signal
 import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
+from . import timeline
+from .lives import Life
 from .processes import Process
 from .protocol import Signalled
 
@@ -22,7 +25,7 @@ class Result:
     everything. ``log_error`` says why a ``--log`` is incomplete. ``duration`` and ``cpu_time`` (user and
     system, of every process that was waited for) are seconds, ``max_rss`` is the largest process's in bytes:
     getrusage(2). ``signals`` says when, which and to whom; ``survivors`` are the processes of the command
-    that are still there.
+    that are still there, ``processes`` the lives of all that were seen.
     """
 
     command: str
@@ -43,6 +46,7 @@ class Result:
     pid: int | None
     signals: tuple[Signalled, ...]
     survivors: tuple[Process, ...]
+    processes: tuple[Life, ...] = field(repr=False)
     error: str
 
     @property
@@ -77,8 +81,17 @@ class Result:
     def __str__(self) -> str:
         return self.summary()
 
-    def _repr_pretty_(self, printer: object, cycle: bool) -> None:
-        printer.text(self.summary())  # type: ignore[attr-defined]
+    def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, str]:
+        return {"text/plain": self.summary(), "text/html": timeline.html(self)}
+
+    def timeline(self) -> str:
+        """The lives of the command's processes as text: ``=`` while one was there, ``~`` for an orphan, ``!`` where
+        a signal was sent and ``K`` where SIGKILL was."""
+        return timeline.text(self)
+
+    def plot(self) -> Any:
+        """The timeline as matplotlib axes. Needs the extra ``plot``: raises ImportError without matplotlib."""
+        return timeline.plot(self)
 
 
 class _Carrier:

@@ -11,19 +11,19 @@ import errno
 import os
 import select
 import signal
-import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from io import FileIO
-from types import FrameType
 
 from . import handover
 from .connection import connection
+from .display import LiveStatus
 from .inheritance import Inheritance
+from .interrupts import Interrupts
 from .output import Batcher, Keeper, Pace, Show, Stream
 from .plumbing import Log, Plumbing
-from .protocol import Channel, Done, Idle, Interrupt, Message, Request, Swept, Waiting
+from .protocol import Ask, Channel, Done, Idle, Message, Request, Status, Swept, Waiting
 from .result import GuardDied, Result, count, describe_exit, name_processes
 
 _STREAMS: tuple[Stream, ...] = ("stdout", "stderr")
@@ -54,7 +54,7 @@ class Command:
     whole: frozenset[Stream] = field(default=frozenset())
 
 
-def supervise(command: Command, show: Show, pace: Pace | None = None) -> Result:
+def supervise(command: Command, show: Show, pace: Pace | None = None, live: LiveStatus | None = None) -> Result:
     """Run it to its end. ``show`` gets its output, and notices where there is something to say, as they come.
 
     Raises InputError, with nothing started, for what can't be run, and GuardDied if the supervision was
@@ -83,55 +83,23 @@ def supervise(command: Command, show: Show, pace: Pace | None = None) -> Result:
                 channel.send(request, [*plumbing.far_ends, cwd, *drained])
                 interrupts.forward_to(channel)
             plumbing.hand_over()
-            run = _Run(command, channel, plumbing, log, Batcher(show, pace))
+            run = _Run(command, channel, plumbing, log, Batcher(show, pace), live)
             run.loop()
         connection.prepare()
     return run.result(interrupts.count > 0)  # counted to the last moment of our handler
-
-
-class Interrupts:
-    """SIGINT while a command runs: counted and passed on to its guard, never raised in the middle of our work.
-
-    The handler of before is put back at the end. Off the main thread Python allows no handler, and there a
-    command ends by its deadline. An ignored SIGINT stays ignored.
-    """
-
-    def __init__(self) -> None:
-        self.count = 0
-        self._channel: Channel | None = None
-        self._previous: Callable[[int, FrameType | None], object] | int | None = None
-
-    def __enter__(self) -> Interrupts:
-        if threading.current_thread() is threading.main_thread() and callable(signal.getsignal(signal.SIGINT)):
-            self._previous = signal.signal(signal.SIGINT, self._received)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._channel = None
-        if self._previous is not None:
-            signal.signal(signal.SIGINT, self._previous)
-
-    def forward_to(self, channel: Channel) -> None:
-        """From now on; what has come before is sent now. Only after the request, which it must not cut in two."""
-        self._channel = channel
-        if self.count:
-            self._send()
-
-    def _received(self, _signum: int, _frame: FrameType | None) -> None:
-        self.count += 1
-        self._send()
-
-    def _send(self) -> None:
-        if self._channel is not None:
-            with contextlib.suppress(OSError):
-                self._channel.send(Interrupt(self.count))
 
 
 class _Run:
     """The loop over the command's output and the guard's words, and what it has learned."""
 
     def __init__(
-        self, command: Command, channel: Channel, plumbing: Plumbing, log: Log | None, batcher: Batcher
+        self,
+        command: Command,
+        channel: Channel,
+        plumbing: Plumbing,
+        log: Log | None,
+        batcher: Batcher,
+        live: LiveStatus | None,
     ) -> None:
         self._command = command
         self._channel = channel
@@ -142,6 +110,7 @@ class _Run:
         limits = {name: _NEVER if name in command.whole else command.max_output_bytes for name in _STREAMS}
         self._keepers = {name: Keeper(limit) for name, limit in limits.items()}
         self._batcher = batcher
+        self._live = live
         self._end: Done | None = None
         self._swept: Swept | None = None
         self._idle_s = command.idle_s
@@ -167,6 +136,9 @@ class _Run:
                 self._end_for_silence()
             if self._terminal is not None:
                 self._terminal.keep_at_end_of_file()
+            if self._live is not None and time.monotonic() >= self._live.due_at:
+                self._live.asked()
+                self._tell(Ask())
             self._batcher.show_if_due()
         self._drain()
 
@@ -175,6 +147,8 @@ class _Run:
         due_s = [self._idle_at - time.monotonic(), _MAX_WAIT_S]
         if (batch_s := self._batcher.due_in()) is not None:
             due_s.append(batch_s)
+        if self._live is not None:
+            due_s.append(self._live.due_at - time.monotonic())
         if self._terminal is not None:
             due_s.append(_END_OF_FILE_INTERVAL_S)
         return max(0.0, min(due_s)) * 1000
@@ -218,8 +192,11 @@ class _Run:
 
     def _end_for_silence(self) -> None:
         self._idle_s = self._idle_at = _NEVER
-        with contextlib.suppress(OSError):
-            self._channel.send(Idle())
+        self._tell(Idle())
+
+    def _tell(self, message: Message) -> None:
+        with contextlib.suppress(OSError):  # the guard is dead: the loop will meet the end of file
+            self._channel.send(message)
 
     def _listen(self) -> None:
         try:
@@ -233,6 +210,8 @@ class _Run:
     def _take(self, message: Message) -> None:
         if isinstance(message, Done):
             self._end = message
+        elif isinstance(message, Status) and self._live is not None:
+            self._live.update(message, sum(keeper.total for keeper in self._keepers.values()))
         elif isinstance(message, Swept):
             self._swept = message
         elif isinstance(message, Waiting):
@@ -265,6 +244,7 @@ class _Run:
             pid=end.pid,
             signals=tuple(end.signals),
             survivors=tuple(end.survivors),
+            processes=tuple(end.processes),
             error=end.error,
         )
 

@@ -142,7 +142,7 @@ def test_an_ignored_interrupt_stays_ignored() -> None:
 
 
 def test_leftovers_that_may_stay_do_and_are_named(mark: str) -> None:
-    result = run(f"MARK={mark} sleep 60 & echo $!", 9, leftovers="leave")
+    result = run(f"MARK={mark} sleep 60 & until [ $(cat /proc/$!/comm) = sleep ]; do :; done; echo $!", 9, leftovers="leave")
     (left,) = result.survivors
     assert result.returncode == 0
     assert (left.pid, left.name) == (int(result.stdout), "sleep")

@@ -1,0 +1,75 @@
+"""The live status of a command: one place in the cell's output, from about a second after the start to the end.
+
+Text and HTML say the same. Colours are mid-tones and the rest is inherited, so light and dark themes both work.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from typing import Any
+
+from .markup import escape, format_bytes
+from .protocol import Status
+from .result import Result, count, describe_exit
+
+FIRST_AFTER_S = 1.0
+INTERVAL_S = 0.5
+_NAMES = 3
+
+
+class LiveStatus:
+    """Shown by the front end, and updated there; nothing at all for a command that is over before it is due."""
+
+    def __init__(self, timeout_s: float, grace_s: float) -> None:
+        self._timeout_s = timeout_s
+        self._grace_s = grace_s
+        self._started = time.monotonic()
+        self._handle: Any = None
+        self.due_at = self._started + FIRST_AFTER_S
+
+    def asked(self) -> None:
+        """The guard has been asked; ask again after a while."""
+        self.due_at = time.monotonic() + INTERVAL_S
+
+    def update(self, status: Status, shown_bytes: int) -> None:
+        elapsed_s = time.monotonic() - self._started
+        phase = _phase(status, self._grace_s)
+        limit = f" of {self._timeout_s:g} s" if math.isfinite(self._timeout_s) else ""
+        facts = (
+            f"{elapsed_s:.1f} s{limit}",
+            count(status.processes, "process"),
+            f"CPU {status.cpu_s:.1f} s",
+            f"memory {format_bytes(status.rss_bytes)}",
+            f"output {format_bytes(shown_bytes)}",
+        )
+        bar = ""
+        if math.isfinite(self._timeout_s):
+            bar = f'<progress value="{min(elapsed_s, self._timeout_s):.2f}" max="{self._timeout_s:g}"></progress> '
+        self._show(" · ".join((phase, *facts)), f"{bar}<b>{escape(phase)}</b> · {escape(' · '.join(facts))}")
+
+    def finish(self, result: Result) -> None:
+        """The final word in the same place, if there was one before."""
+        if self._handle is not None:
+            colour = "#2e9e5b" if result.reason == "exited" and result.returncode == 0 else "#d9534f"
+            self._show(result.summary(), f'<span style="color:{colour}">●</span> {escape(result.summary(), 500)}')
+
+    def _show(self, text: str, html: str) -> None:
+        bundle = {"text/plain": text, "text/html": f'<div class="pgtimeout-status">{html}</div>'}
+        if self._handle is None:
+            from IPython.display import display
+
+            self._handle = display(bundle, raw=True, display_id=True)  # type: ignore[no-untyped-call]
+        else:
+            self._handle.update(bundle, raw=True)
+
+
+def _phase(status: Status, grace_s: float) -> str:
+    if status.signal == "SIGKILL":
+        return "SIGKILL sent"
+    if status.signal:
+        return f"{status.signal} sent, grace {grace_s - status.rung_left_s:.1f} of {grace_s:g} s"
+    if status.returncode is None:
+        return "running"
+    names = ", ".join(status.names[:_NAMES]) + ("…" if len(status.names) > _NAMES else "")
+    return f"the shell has ended ({describe_exit(status.returncode)}), waiting for {names}"

@@ -1,0 +1,107 @@
+"""What became of each process of a command: recorded by the guard, cheaply, for the picture in the result.
+
+A walk costs time for every process there is, so the pauses between walks grow with its cost, and while
+nothing changes. A process that a walk has not met is missed, unless it became an orphan: those are looked
+at when the guard reaps them.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from typing import NamedTuple
+
+from . import processes
+from .processes import Process
+
+MAX_LIVES = 1000
+_FIRST_WALK_S = 0.1
+_PAUSE_S = 0.25
+_LONGEST_PAUSE_S = 2.0
+_PAUSE_PER_COST = 200
+"""A walk may take a 200th of the time, so half a percent of one processor."""
+
+
+class Life(NamedTuple):
+    """One process: who it was, when it was first and last there (seconds since the command's start; ``end`` is
+    None while it is there), and whether it was an orphan that its guard has ``adopted``."""
+
+    pid: int
+    ppid: int
+    pgid: int
+    sid: int
+    command: str
+    start: float
+    end: float | None
+    adopted: bool
+
+
+class Lives:
+    """All processes that were seen, the first `MAX_LIVES` of them."""
+
+    def __init__(self) -> None:
+        self._shell = 0
+        self._started = time.monotonic()
+        self._guard = os.getpid()
+        self._current: dict[int, Life] = {}
+        self._past: list[Life] = []
+        self._pause_s = _PAUSE_S
+        self.next_walk = self._started + _FIRST_WALK_S
+        self.present: list[Process] = []
+
+    def started(self, shell: int) -> None:
+        """The shell's pid: the one child of the guard that it has not adopted."""
+        self._shell = shell
+
+    def walk(self) -> None:
+        """Look at every process of the command there is now."""
+        started = time.monotonic()
+        self.present = processes.alive(processes.descendants(self._guard))
+        changed = False
+        for process in self.present:
+            changed |= self._meet(process)
+        for pid in self._current.keys() - {process.pid for process in self.present}:
+            self._end(pid)
+            changed = True
+        self._pause_s = _PAUSE_S if changed else min(self._pause_s * 1.5, _LONGEST_PAUSE_S)
+        now = time.monotonic()
+        self.next_walk = now + max(self._pause_s, (now - started) * _PAUSE_PER_COST)
+
+    def ended(self, pid: int) -> None:
+        """A child of the guard is a zombie and about to be reaped: the last look at it."""
+        process = processes.look_up(pid)
+        if process is not None and pid not in self._current:
+            self._meet(process)
+        self._end(pid)
+
+    def all(self) -> list[Life]:
+        """In the order of their starts."""
+        return sorted([*self._past, *self._current.values()], key=lambda life: life.start)
+
+    def _meet(self, process: Process) -> bool:
+        """Take a process in, or take in how it has changed. Whether there was anything new."""
+        start = max(0.0, time.monotonic() - self._started - process.age_s)
+        known = self._current.get(process.pid)
+        if known is None:
+            if len(self._past) + len(self._current) >= MAX_LIVES:
+                return False
+            ppid = process.ppid
+        else:
+            ppid, start = known.ppid, known.start
+        life = Life(
+            pid=process.pid,
+            ppid=ppid,
+            pgid=process.pgid,
+            sid=process.sid,
+            command=process.command if not process.command.startswith("[") or known is None else known.command,
+            start=start,
+            end=None,
+            adopted=process.ppid == self._guard and process.pid != self._shell,
+        )
+        self._current[process.pid] = life
+        return life != known
+
+    def _end(self, pid: int) -> None:
+        life = self._current.pop(pid, None)
+        if life is not None:
+            self._past.append(life._replace(end=time.monotonic() - self._started))
