@@ -6,7 +6,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -121,6 +121,15 @@ def test_check_raises_what_subprocess_raises() -> None:
     assert (timed_out.value.timeout, timed_out.value.output) == (0.3, "out\n")
 
 
+@pytest.fixture
+def interruptible() -> Iterator[None]:
+    """Python's own handler, which it does not install where the tests were started with SIGINT ignored."""
+    previous = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, previous)
+
+
+@pytest.mark.usefixtures("interruptible")
 def test_an_interrupt_is_a_keyboard_interrupt_with_the_result(mark: str) -> None:
     script = f"import os, signal; os.kill({os.getpid()}, signal.SIGINT); import time; time.sleep(60)  # {mark}"
     with pytest.raises(KeyboardInterrupt) as caught:
@@ -142,7 +151,9 @@ def test_an_ignored_interrupt_stays_ignored() -> None:
 
 
 def test_leftovers_that_may_stay_do_and_are_named(mark: str) -> None:
-    result = run(f"MARK={mark} sleep 60 & until [ $(cat /proc/$!/comm) = sleep ]; do :; done; echo $!", 9, leftovers="leave")
+    result = run(
+        f"MARK={mark} sleep 60 & until [ $(cat /proc/$!/comm) = sleep ]; do :; done; echo $!", 9, leftovers="leave"
+    )
     (left,) = result.survivors
     assert result.returncode == 0
     assert (left.pid, left.name) == (int(result.stdout), "sleep")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,13 +19,24 @@ CTRL_C = "\x03"
 START_S = 40
 
 
+def _heed_interrupts() -> None:
+    """As at a real terminal, even if the tests themselves were started with SIGINT ignored."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 @pytest.fixture
 def terminal(tmp_path: Path) -> Iterator[Any]:
     """IPython with a plain prompt and no colours, the extension loaded."""
     environment = {**os.environ, "IPYTHONDIR": str(tmp_path), "TERM": "dumb", "IPY_TEST_SIMPLE_PROMPT": "1"}
     command = ["-m", "IPython", "--simple-prompt", "--no-banner", "--no-confirm-exit", "--colors=NoColor"]
     child: Any = pexpect.spawn(
-        sys.executable, command, env=environment, encoding="utf-8", timeout=20, dimensions=(50, 200)
+        sys.executable,
+        command,
+        env=environment,
+        encoding="utf-8",
+        timeout=20,
+        dimensions=(50, 200),
+        preexec_fn=_heed_interrupts,
     )
     child.expect(r"In \[1\]: ", timeout=START_S)
     child.sendline("%load_ext ipython_pgtimeout")
