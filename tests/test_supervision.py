@@ -7,6 +7,8 @@ import os
 import re
 import shutil
 import signal
+import sys
+from pathlib import Path
 from typing import Any
 
 import psutil
@@ -158,6 +160,35 @@ def test_result_counts_what_all_processes_have_used(kernel: Kernel) -> None:
     kernel.run("%%timeout_shell 30 --result r\nsleep 0.3")
     assert facts(kernel, "r.cpu_time") < 0.2
     assert facts(kernel, "r.max_rss") < 100_000_000
+
+
+NEXT_PID = Path("/proc/sys/kernel/ns_last_pid")
+TAKES_THE_SHELLS_PID = """
+import os, sys, time
+if os.fork():
+    os._exit(0)
+os.setsid()  # the number stays taken while it names a session or a group
+shell, parent = int(sys.argv[1]), os.getpid()
+while os.path.exists(f"/proc/{shell}"):
+    time.sleep(0.01)
+while True:
+    open("/proc/sys/kernel/ns_last_pid", "w").write(str(shell - 1))
+    if os.fork() == 0:
+        while os.getppid() == parent:
+            time.sleep(0.01)
+        os._exit(5 if os.getpid() == shell else 0)
+    if os.path.exists(f"/proc/{shell}"):
+        os._exit(0)
+"""
+
+
+@pytest.mark.skipif(not os.access(NEXT_PID, os.W_OK), reason="who may not choose the next pid would wait for it long")
+def test_an_orphan_with_the_pid_the_shell_had(kernel: Kernel, tmp_path: Path) -> None:
+    """Its exit code is not the shell's."""
+    path = tmp_path / "program.py"
+    path.write_text(TAKES_THE_SHELLS_PID)
+    reply = kernel.run(f"%%timeout_shell 20 --no-raise --result r\n{sys.executable} -S -E {path} $$ & exit 3")
+    assert facts(kernel, "r.returncode") == 3, reply
 
 
 # -- the ladder ---------------------------------------------------------------------------------------------
