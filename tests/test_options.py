@@ -234,7 +234,8 @@ def test_the_readme_lists_every_option_with_its_default() -> None:
     for option in options.OPTIONS:
         *others, last = option.flags
         typed = ", ".join(f"`{flag}`" for flag in [*others, f"{last} {option.metavar}" if option.metavar else last])
-        default = f"`{option.default}`" if option.metavar and option.default else ""
+        shown = f"`{option.default}`" if option.metavar else "on"
+        default = shown if option.default else ""
         expected.append((typed, default))
     rows = [row for row in README.read_text(encoding="utf-8").splitlines() if row.startswith("| `-")]
     cells = [[cell.strip().replace("\\|", "|") for cell in re.split(r"(?<!\\)\|", row)[1:-1]] for row in rows]
