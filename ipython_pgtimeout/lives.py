@@ -18,8 +18,8 @@ MAX_LIVES = 1000
 _FIRST_WALK_S = 0.1
 _PAUSE_S = 0.25
 _LONGEST_PAUSE_S = 2.0
-_PAUSE_PER_COST = 200
-"""A walk may take a 200th of the time, so half a percent of one processor."""
+_PAUSE_PER_COST = 100
+"""A walk may take a hundredth of the time, up to the longest pause."""
 
 
 class Life(NamedTuple):
@@ -56,7 +56,9 @@ class Lives:
     def walk(self) -> None:
         """Look at every process of the command there is now."""
         started = time.monotonic()
-        self.present = processes.alive(processes.descendants(self._guard))
+        known = {process.pid: process for process in self.present}
+        found = (processes.look_up(pid, known.get(pid)) for pid in processes.descendants(self._guard))
+        self.present = [process for process in found if process is not None and not process.has_ended]
         changed = False
         for process in self.present:
             changed |= self._meet(process)
@@ -65,7 +67,7 @@ class Lives:
             changed = True
         self._pause_s = _PAUSE_S if changed else min(self._pause_s * 1.5, _LONGEST_PAUSE_S)
         now = time.monotonic()
-        self.next_walk = now + max(self._pause_s, (now - started) * _PAUSE_PER_COST)
+        self.next_walk = now + min(max(self._pause_s, (now - started) * _PAUSE_PER_COST), _LONGEST_PAUSE_S)
 
     def ended(self, pid: int) -> None:
         """A child of the guard is a zombie and about to be reaped: the last look at it."""

@@ -18,7 +18,6 @@ from typing import NamedTuple
 
 _PR_SET_NAME = 15
 _PR_SET_CHILD_SUBREAPER = 36
-_ENDED = "ZX"
 _TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 _LINUX = sys.platform == "linux"
@@ -43,6 +42,11 @@ class Process(NamedTuple):
     age_s: float
     cpu_s: float
     rss_bytes: int
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether it is a zombie, which only waits for its parent."""
+        return self.state in "ZX"
 
 
 def become_subreaper() -> None:
@@ -95,21 +99,25 @@ def descendants(pid: int, *, but: Iterable[int] = ()) -> Iterator[int]:
             to_visit += children(current)
 
 
-def look_up(pid: int) -> Process | None:
-    """The process as it is now, or None if it is gone."""
+def look_up(pid: int, known: Process | None = None) -> Process | None:
+    """The process as it is now, or None if it is gone. Who is ``known`` costs less: a process that goes by the
+    same name still has its command line, unless it has rewritten that itself."""
     if not _LINUX:
         return _look_up_by_psutil(pid)
     try:
         stat = _read(f"/proc/{pid}/stat")
-        user = os.stat(f"/proc/{pid}").st_uid
-        arguments = _read(f"/proc/{pid}/cmdline")
+        # The name stands in parentheses and may hold blanks and parentheses itself: proc(5).
+        opening, closing = stat.index(b"("), stat.rindex(b")")
+        name = os.fsdecode(stat[opening + 1 : closing])
+        if known is not None and known.pid == pid and known.name == name:
+            user, command = known.user, known.command
+        else:
+            user = os.stat(f"/proc/{pid}").st_uid
+            arguments = _read(f"/proc/{pid}/cmdline").rstrip(b"\0")
+            command = os.fsdecode(arguments.replace(b"\0", b" ")) or f"[{name}]"
     except OSError:
         return None
-    # The name stands in parentheses and may hold blanks and parentheses itself: proc(5).
-    opening, closing = stat.index(b"("), stat.rindex(b")")
     fields = stat[closing + 2 :].split(maxsplit=22)  # the first is number 3 there
-    name = os.fsdecode(stat[opening + 1 : closing])
-    command = os.fsdecode(arguments.rstrip(b"\0").replace(b"\0", b" ")) or f"[{name}]"
     return Process(
         pid=pid,
         ppid=int(fields[1]),
@@ -162,9 +170,9 @@ def ended_child() -> int:
 
 
 def alive(pids: Iterable[int]) -> list[Process]:
-    """Those of ``pids`` that are there and no zombies: a zombie has ended and only waits for its parent."""
+    """Those of ``pids`` that are there and have not ended."""
     found = (look_up(pid) for pid in pids)
-    return [process for process in found if process is not None and process.state not in _ENDED]
+    return [process for process in found if process is not None and not process.has_ended]
 
 
 def signal_groups(pids: Iterable[int], *signals: signal.Signals) -> None:

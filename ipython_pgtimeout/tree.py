@@ -112,7 +112,9 @@ def _item(process: Process, here: str, known: set[int]) -> str:
 
 def _title(process: Process) -> str:
     """The command line, after the process's name where it has given itself another, as our helpers do."""
-    return process.command if process.name in process.command else f"[{process.name}] {process.command}"
+    named = any(os.path.basename(word).startswith(process.name) for word in process.command.split())
+    known = named or process.command.startswith("[")
+    return process.command if known else f"[{process.name}] {process.command}"
 
 
 def _leads(process: Process) -> str:

@@ -27,7 +27,8 @@ START_S = 40.0
 @dataclass
 class Reply:
     """What came back from one cell, so far. ``status`` is None until the cell is over, then ``ok``, ``error``
-    or ``aborted``; ``result`` is the text of an execute_result; ``messages`` counts all on the iopub."""
+    or ``aborted``; ``result`` is the text of an execute_result; ``messages`` counts all on the iopub, ``updates`` the
+    displays that replace an earlier one."""
 
     message_id: str
     stdout: str = ""
@@ -40,6 +41,8 @@ class Reply:
     idle: bool = False
     messages: int = 0
     displayed: list[dict[str, Any]] = field(default_factory=list)
+    display_ids: list[str] = field(default_factory=list)
+    updates: int = 0
 
     @property
     def over(self) -> bool:
@@ -163,6 +166,8 @@ class Kernel:
             reply.result = content["data"]["text/plain"]
         elif kind in ("display_data", "update_display_data"):
             reply.displayed.append(content["data"])
+            reply.display_ids.append(content["transient"].get("display_id", ""))
+            reply.updates += kind == "update_display_data"
         elif kind == "status" and content["execution_state"] == "idle":
             reply.idle = True
 

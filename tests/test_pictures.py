@@ -1,0 +1,188 @@
+"""What became of a command's processes: recorded truly, drawn as text, HTML and plot, harmless whatever the names."""
+
+from __future__ import annotations
+
+import html.parser
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+
+import psutil
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ipython_pgtimeout import markup, run
+from ipython_pgtimeout.lives import MAX_LIVES, Life
+from ipython_pgtimeout.result import Result
+from ipython_pgtimeout.tree import Tree
+
+from .watching import wait_until
+
+HOSTILE = "<script>alert(1)</script>\"'&\u202egnp.exe\x1b[31m"
+
+
+def lives_of(result: Result, word: str) -> list[Life]:
+    return [life for life in result.processes if life.command == word]
+
+
+def test_each_process_is_recorded_with_its_place_and_its_time() -> None:
+    result = run("sleep 0.91 & setsid sleep 0.92 & set -m; sleep 0.93 & wait; sleep 0.3", 20)
+    (shell,) = (life for life in result.processes if life.pid == result.pid)
+    (plain,), (session,), (group,) = (lives_of(result, f"sleep 0.9{n}") for n in (1, 2, 3))
+    assert shell.pid == shell.pgid == shell.sid
+    assert (plain.sid, plain.pgid, plain.ppid) == (shell.sid, shell.pgid, shell.pid)
+    assert session.sid == session.pgid == session.pid
+    assert (group.sid, group.pgid) == (shell.sid, group.pid)
+    for life in result.processes:
+        assert life.end is not None
+        assert 0 <= life.start <= life.end <= result.duration + 0.02
+        assert not life.adopted
+    assert plain.end is not None
+    assert 0.85 < plain.end - plain.start < 1.6
+    assert shell.end is not None
+    assert shell.end >= plain.end
+
+
+def test_an_orphan_is_marked_as_adopted_and_its_end_is_exact() -> None:
+    result = run("(sleep 0.6 &); sleep 0.2", 20)
+    (orphan,) = lives_of(result, "sleep 0.6")
+    assert orphan.adopted
+    assert orphan.end == pytest.approx(result.duration, abs=0.05)
+
+
+def test_an_orphan_too_quick_for_any_walk_is_still_seen() -> None:
+    result = run("(setsid true &); sleep 0.05", 20)
+    assert [life for life in result.processes if life.adopted]
+
+
+def test_who_was_killed_has_ended_and_the_signals_say_when() -> None:
+    result = run("trap '' TERM; sleep 61 & sleep 62 & wait", 0.5, kill_after=0.3)
+    assert len(result.processes) == 3
+    assert all(life.end == pytest.approx(0.8, abs=0.2) for life in result.processes)
+    drawn = result.timeline().splitlines()
+    assert len([line for line in drawn if "!" in line and "K|" in line]) == 3
+
+
+def test_no_more_lives_than_the_limit_are_kept() -> None:
+    result = run(f"for n in {{1..{MAX_LIVES + 50}}}; do sleep 1.5 & done; wait", 40)
+    assert result.returncode == 0
+    assert len(result.processes) == MAX_LIVES
+    assert "and 500 more" in result.timeline()
+
+
+class Page(html.parser.HTMLParser):
+    """What a browser makes of it: the elements, and the text outside of style."""
+
+    def __init__(self, source: str) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.attributes: set[str] = set()
+        self.text = ""
+        self.feed(source)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.attributes |= {name for name, _ in attrs}
+
+    def handle_data(self, data: str) -> None:
+        self.text += "" if self.tags and self.tags[-1] == "style" else data
+
+
+KNOWN_TAGS = {
+    *("div", "span", "details", "summary", "style", "table", "tbody", "tr", "th", "td", "i", "b", "p", "progress"),
+    *("ul", "li", "small", "a"),
+}
+KNOWN_ATTRIBUTES = {"class", "style", "title", "colspan", "id", "href", "value", "max", "open"}
+
+
+def assert_inert(source: str) -> Page:
+    page = Page(source)
+    assert set(page.tags) <= KNOWN_TAGS
+    assert page.attributes <= KNOWN_ATTRIBUTES
+    assert not any(ord(character) < 32 and character not in "\n\t" for character in page.text)
+    assert "\u202e" not in page.text
+    return page
+
+
+@pytest.fixture
+def hostile() -> Iterator[subprocess.Popen[bytes]]:
+    """A process whose command line is an attack."""
+    process = subprocess.Popen(["bash", "-c", 'exec -a "$0" sleep 100', HOSTILE])
+    assert wait_until(lambda: psutil.Process(process.pid).name() == "sleep", 10)
+    yield process
+    process.kill()
+    process.wait()
+
+
+def test_hostile_names_are_inert_in_the_tree(hostile: subprocess.Popen[bytes]) -> None:
+    tree = Tree.of(os.getpid())
+    page = assert_inert(tree._repr_mimebundle_()["text/html"])
+    assert "<script>alert(1)</script>" in page.text
+    assert "\\u202e" in page.text
+    assert "\\x1b" in str(tree)
+    assert "\x1b" not in str(tree)
+
+
+def test_hostile_names_are_inert_in_the_timeline() -> None:
+    script = 'exec -a "$NAME" sleep 0.4'
+    result = run(f"({script}); echo '<b onload=x>'", 20, env={"NAME": HOSTILE})
+    page = assert_inert(result._repr_mimebundle_()["text/html"])
+    assert "<script>alert(1)</script>" in page.text
+    assert "\x1b" not in result.timeline()
+
+
+@given(text=st.text())
+def test_nothing_escapes_the_escape(text: str) -> None:
+    escaped = markup.escape(text, 10_000)
+    assert not set(escaped) & set("<>\"'\n\r\t\0\x1b\u202e\u2066\u200b")
+    assert not re.search(r"&(?!amp;|lt;|gt;|quot;|#x27;)", escaped)
+    assert Page(escaped).tags == []
+
+
+@given(text=st.text(max_size=50))
+def test_what_can_be_seen_stays_as_it_is(text: str) -> None:
+    shown = markup.visible(text)
+    if text.isprintable() and not any("\ue000" <= character <= "\uf8ff" for character in text):
+        assert shown == text
+    assert "\n" not in shown
+
+
+@pytest.mark.parametrize(
+    ("size", "words"),
+    [(0, "0 B"), (999, "999 B"), (1000, "1.0 kB"), (123_456, "123 kB"), (5_250_000, "5.2 MB"), (2e13, "20.0 TB")],
+)
+def test_bytes_are_told_in_words(size: float, words: str) -> None:
+    assert markup.format_bytes(size) == words
+
+
+def test_the_html_of_a_result_is_small_and_folded() -> None:
+    result = run("sleep 0.3 & sleep 0.3", 20)
+    source = result._repr_mimebundle_()["text/html"]
+    page = assert_inert(source)
+    assert "details" in page.tags
+    assert "open" not in page.attributes
+    assert page.text.startswith("● exit code 0 (")
+    assert len(source) < 5000
+
+
+def test_the_plot_has_a_bar_for_each_process() -> None:
+    matplotlib = pytest.importorskip("matplotlib")
+    matplotlib.use("agg")
+    result = run("setsid sleep 0.4 & (sleep 0.5 &); sleep 0.3", 20)
+    axes = result.plot()
+    assert len(axes.patches) == len(result.processes) == 3
+    assert "exit code 0" in axes.get_title(loc="left")
+
+
+def test_the_plot_says_what_to_install() -> None:
+    code = (
+        "import sys; sys.modules['matplotlib'] = None\n"
+        "from ipython_pgtimeout import run\n"
+        "try: run('true', 9).plot()\n"
+        "except ImportError as error: print(error)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=40, check=True)
+    assert done.stdout == "plot() needs matplotlib; pip install 'ipython-pgtimeout[plot]'\n"

@@ -1,0 +1,119 @@
+"""The live status and %pgtree, as a front end gets them."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from pathlib import Path
+
+import nbformat
+import pytest
+from nbclient import NotebookClient
+
+from .kernels import LOAD, Kernel
+from .watching import wait_until
+
+
+def texts(displayed: list[dict[str, str]]) -> list[str]:
+    return [data["text/plain"] for data in displayed]
+
+
+def test_a_slow_command_has_one_status_that_is_updated_and_ends_as_the_final_word(kernel: Kernel) -> None:
+    reply = kernel.run("%%timeout_shell 30\necho 12345; sleep 2.3")
+    *running, last = texts(reply.displayed)
+    assert len(running) >= 2
+    for text in running:
+        assert re.fullmatch(
+            r"running · [\d.]+ s of 30 s · \d process(es)? · CPU [\d.]+ s · memory [\d.]+ MB · output 6 B", text
+        )
+    assert re.fullmatch(r"exit code 0 \(2\.\d s\)", last)
+    assert len(set(reply.display_ids)) == 1
+    assert reply.display_ids[0]
+    assert reply.updates == len(reply.displayed) - 1
+    assert "<progress" in reply.displayed[0]["text/html"]
+
+
+@pytest.mark.parametrize("cell", ["%%timeout_shell 30\nsleep 0.5", "%%timeout_shell --no-progress 30\nsleep 1.8"])
+def test_nothing_extra_for_a_quick_command_or_where_nobody_looks(kernel: Kernel, cell: str) -> None:
+    assert kernel.run(cell).displayed == []
+
+
+def test_the_default_is_configured_and_an_option_overrides_it(kernel: Kernel) -> None:
+    kernel.run("%config PgTimeout.progress = False")
+    try:
+        assert kernel.run("%%timeout_shell 30\nsleep 1.5").displayed == []
+        assert kernel.run("%%timeout_shell --progress 30\nsleep 1.5").displayed
+    finally:
+        kernel.run("%config PgTimeout.progress = True")
+
+
+def test_the_phases_are_told(kernel: Kernel) -> None:
+    script = "trap '' TERM; (trap '' TERM; while :; do sleep 0.1; done) & sleep 0.1"
+    reply = kernel.execute(f"%%timeout_shell --kill-after 1500ms 2\n{script}")
+    assert reply.ename == "CommandTimeout"
+    shown = "\n".join(texts(reply.displayed))
+    assert "the shell has ended (exit code 0), waiting for bash" in shown
+    assert re.search(r"SIGTERM sent, grace [01]\.\d of 1\.5 s", shown)
+    assert re.search(
+        r"timed out after 2 s: SIGTERM to \d process(es)?, SIGKILL to \d; all are gone \(3\.\d s\)$", shown
+    )
+
+
+def test_an_interrupted_command_ends_with_its_final_word(kernel: Kernel) -> None:
+    reply = kernel.submit("%%timeout_shell 30\nsleep 60")
+    assert kernel.pump_until(lambda: reply.displayed, 20, reply, "to have a status") is None
+    kernel.interrupt()
+    kernel.wait(reply)
+    assert texts(reply.displayed)[-1].startswith("interrupted: SIGINT to 1 process; all are gone")
+
+
+def test_a_headless_run_keeps_the_final_status_alone(tmp_path: Path) -> None:
+    cells = [nbformat.v4.new_code_cell(source) for source in (LOAD, "%%timeout_shell 30\nsleep 2.2")]
+    notebook = nbformat.v4.new_notebook(cells=cells)
+    NotebookClient(
+        notebook, timeout=60, kernel_name="python3", resources={"metadata": {"path": str(tmp_path)}}
+    ).execute()
+    (output,) = notebook.cells[1].outputs
+    assert re.fullmatch(r"exit code 0 \(2\.\d s\)", output.data["text/plain"])
+
+
+def test_the_tree_shows_sessions_groups_leaders_and_states(kernel: Kernel) -> None:
+    kernel.run(
+        "import subprocess, os, signal\n"
+        "own = subprocess.Popen(['sleep', '301'], start_new_session=True)\n"
+        "stopped = subprocess.Popen(['sleep', '302']); os.kill(stopped.pid, signal.SIGSTOP)\n"
+        "zombie = subprocess.Popen(['true']); os.waitid(os.P_PID, zombie.pid, os.WEXITED | os.WNOWAIT)\n"
+        "pids = own.pid, stopped.pid, zombie.pid"
+    )
+    own, stopped, zombie = map(int, kernel.value("pids").strip("()").split(","))
+    try:
+        assert wait_until(lambda: f"{stopped:>7}    stopped" in kernel.value("%pgtree"), 10)
+        tree = kernel.value("%pgtree")
+        assert f"session {kernel.pid}\n  process group {kernel.pid}\n    {kernel.pid:>7} SL running" in tree
+        assert f"session {own}\n  process group {own}\n    {own:>7} SL sleeping  parent {kernel.pid}" in tree
+        assert re.search(rf"{zombie:>7}    zombie    parent {kernel.pid}\s+\[true\]", tree)
+        assert "[pgtimeout]" in tree
+        assert "[pgtimeout-guard]" in tree
+    finally:
+        kernel.run("for p in (own, stopped, zombie): p.kill(); p.wait()")
+
+
+def test_the_tree_of_another_process_and_of_all(kernel: Kernel) -> None:
+    with subprocess.Popen(["bash", "-c", "sleep 303 & wait"], start_new_session=True) as shell:
+        try:
+            assert wait_until(lambda: "sleep 303" in kernel.value(f"%pgtree {shell.pid}"), 10)
+            assert len(kernel.value(f"%pgtree {shell.pid}").splitlines()) == 5
+            everything = kernel.value("%pgtree --all")
+            assert f"{shell.pid:>7} SL" in everything
+            assert f"{kernel.pid:>7} SL" in everything
+        finally:
+            subprocess.run(["pkill", "-9", "-s", str(shell.pid)], check=False)
+
+
+@pytest.mark.parametrize("words", ["x", "1 2", "0.5", "-1", "999999999", "--al", "99999999999999999999999"])
+def test_a_tree_that_cannot_be_is_one_clear_line(kernel: Kernel, words: str) -> None:
+    reply = kernel.execute(f"%pgtree {words}")
+    assert reply.status == "error"
+    (line,) = reply.text.splitlines()
+    assert line.startswith("UsageError: %pgtree: ")
+    assert line.endswith("write %pgtree, %pgtree 1234 or %pgtree --all")
