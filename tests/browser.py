@@ -1,0 +1,248 @@
+"""JupyterLab in a real browser, driven as a person drives it. No claims about the package in here."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import json
+import os
+import secrets
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import nbformat
+
+from .kernels import LOAD
+from .watching import wait_until
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Locator, Page
+
+START_S = 60.0
+_BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+_QUIET = (
+    "--disable-gpu --disable-quic --no-first-run --disable-background-networking --disable-component-update "
+    "--disable-sync --disable-dev-shm-usage"
+).split()
+_SETTINGS = {
+    "apputils-extension/notification": {"fetchNews": "false", "checkForUpdates": False, "doNotDisturbMode": True},
+    "docmanager-extension/plugin": {"autosave": False},
+}
+
+
+def missing() -> str:
+    """What these tests need and is not here, in a word; nothing if all is."""
+    for module in ("playwright", "jupyterlab"):
+        if importlib.util.find_spec(module) is None:
+            return module
+    return "" if _browser() else "chromium"
+
+
+def _browser() -> str | None:
+    return next(filter(None, map(shutil.which, _BROWSERS)), None)
+
+
+class Lab:
+    """A Jupyter Server with JupyterLab on loopback, that knows nothing of its user's files, and a browser."""
+
+    def __init__(self) -> None:
+        self._stack = contextlib.ExitStack()
+        try:
+            self._start()
+        except BaseException:
+            self._stack.close()
+            raise
+
+    def _start(self) -> None:
+        from playwright.sync_api import sync_playwright
+
+        self.directory = Path(self._stack.enter_context(_directory()))
+        self.notebooks = self.directory / "notebooks"
+        self.notebooks.mkdir()
+        self._token = secrets.token_hex()
+        self._log = self.directory / "server.log"
+        self._process = self._serve()
+        self._stack.callback(self._stop)
+        (found,) = self._wait(lambda: list(self.directory.glob("runtime/jpserver-*.json")), "a server")
+        self._url = json.loads(found.read_text())["url"]
+        self._wait(lambda: self.request("api/status"), "an answer")
+        playwright = self._stack.enter_context(sync_playwright())
+        self._browser: Browser = playwright.chromium.launch(executable_path=_browser(), args=_QUIET)
+        self._stack.callback(self._browser.close)
+
+    def _serve(self) -> subprocess.Popen[bytes]:
+        home = {
+            "HOME": ".",
+            "IPYTHONDIR": "ipython",
+            "JUPYTER_CONFIG_DIR": "config",
+            "JUPYTER_DATA_DIR": "data",
+            "JUPYTER_RUNTIME_DIR": "runtime",
+            "JUPYTERLAB_SETTINGS_DIR": "settings",
+            "JUPYTERLAB_WORKSPACES_DIR": "workspaces",
+        }
+        for name, settings in _SETTINGS.items():
+            file = self.directory / f"settings/@jupyterlab/{name}.jupyterlab-settings"
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(json.dumps(settings))
+        options = {
+            "ServerApp.ip": "127.0.0.1",
+            "ServerApp.port": _free_port(),
+            "ServerApp.port_retries": 50,
+            "ServerApp.root_dir": self.notebooks,
+            "ServerApp.allow_root": True,
+            "IdentityProvider.token": self._token,
+            "LabApp.expose_app_in_browser": True,
+        }
+        with open(self._log, "wb") as log:
+            return subprocess.Popen(
+                [sys.executable, "-m", "jupyterlab", "--no-browser", *(f"--{key}={options[key]}" for key in options)],
+                cwd=self.directory,
+                env={**os.environ, **{name: str(self.directory / path) for name, path in home.items()}},
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+
+    def _wait(self, condition: Callable[[], Any], what: str) -> Any:
+        found: list[Any] = []
+
+        def holds() -> bool:
+            assert self._process.poll() is None, f"the server has ended: {self.log()}"
+            found[:] = [condition()]
+            return bool(found[0])
+
+        assert wait_until(holds, START_S), f"waited {START_S} s for {what}: {self.log()}"
+        return found[0]
+
+    def _stop(self) -> None:
+        for session in self.request("api/sessions") or []:
+            self.request(f"api/sessions/{session['id']}", "DELETE")
+        self._process.terminate()
+        try:
+            self._process.wait(15)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait(15)
+
+    def close(self) -> None:
+        self._stack.close()
+
+    def log(self) -> str:
+        """What the server has written."""
+        return self._log.read_text(errors="replace")
+
+    def request(self, path: str, method: str = "GET") -> Any:
+        """Of the server's REST interface; None if it does not answer."""
+        headers = {"Authorization": f"token {self._token}"}
+        request = urllib.request.Request(self._url + path, method=method, headers=headers)
+        with contextlib.suppress(OSError), urllib.request.urlopen(request, timeout=30) as answer:
+            body = answer.read()
+            return json.loads(body) if body else True
+        return None
+
+    @contextlib.contextmanager
+    def notebook(self, *cells: str, name: str = "", dark: bool = False, width: int = 1100) -> Iterator[Notebook]:
+        """A new notebook with these cells in a page of its own. Loading the extension has been done before them."""
+        name = name or f"{secrets.token_hex(4)}.ipynb"
+        made: Any = nbformat.v4.new_notebook(  # type: ignore[no-untyped-call]
+            cells=[nbformat.v4.new_code_cell(cell) for cell in (LOAD, *cells)],  # type: ignore[no-untyped-call]
+            metadata={"kernelspec": {"name": "python3", "display_name": "Python 3"}},
+        )
+        (self.notebooks / name).write_text(nbformat.writes(made))  # type: ignore[no-untyped-call]
+        context = self._browser.new_context(viewport={"width": width, "height": 1000}, device_scale_factor=1.5)
+        page = context.new_page()
+        try:
+            page.goto(f"{self._url}lab/workspaces/{secrets.token_hex(4)}/tree/{name}?token={self._token}")
+            opened = Notebook(self, page, name)
+            opened.theme(dark)
+            opened.run(0)
+            opened.wait_idle()
+            yield opened
+            assert not opened.errors
+        finally:
+            context.close()
+            for session in self.request("api/sessions") or []:
+                self.request(f"api/sessions/{session['id']}", "DELETE")
+
+
+class Notebook:
+    """One notebook's page. Cells count from 0, which is the one that loads the extension."""
+
+    def __init__(self, lab: Lab, page: Page, name: str) -> None:
+        self.lab = lab
+        self.page = page
+        self.name = name
+        self.errors: list[str] = []
+        page.on("pageerror", lambda error: self.errors.append(str(error)))
+        page.on("dialog", lambda dialog: (self.errors.append(f"dialog: {dialog.message}"), dialog.dismiss()))
+        self.wait_idle()
+
+    # -- as a person does it ------------------------------------------------------------------------------
+
+    def run(self, cell: int) -> Locator:
+        """Shift+Enter in it, and don't wait. Its output area."""
+        self.cell(cell).locator(".cm-content").click()
+        self.page.keyboard.press("Control+Enter")
+        return self.output(cell)
+
+    def run_to_end(self, cell: int, timeout_s: float = 60.0) -> Locator:
+        output = self.run(cell)
+        self.wait_over(cell, timeout_s)
+        return output
+
+    def press(self, button: str) -> None:
+        """A button of the notebook's toolbar: ``interrupt``, ``restart``."""
+        self.page.locator(f'.jp-NotebookPanel-toolbar [data-jp-item-name="{button}"]').locator(
+            "button, jp-button"
+        ).first.click()
+
+    def confirm(self) -> None:
+        """The dialog that asks whether one is sure."""
+        self.page.locator(".jp-Dialog .jp-mod-accept").click()
+
+    # -- what is on the screen ----------------------------------------------------------------------------
+
+    def cell(self, cell: int) -> Locator:
+        return self.page.locator(f'.jp-Notebook .jp-Cell[data-windowed-list-index="{cell}"]')
+
+    def output(self, cell: int) -> Locator:
+        return self.cell(cell).locator(".jp-OutputArea-output")
+
+    def prompt(self, cell: int) -> str:
+        """``[*]:`` while it is busy, ``[3]:`` when it has run."""
+        return self.cell(cell).locator(".jp-InputPrompt").inner_text()
+
+    def wait_over(self, cell: int, timeout_s: float = 60.0) -> None:
+        """Until the cell has run and shows its number, and the kernel is idle."""
+        number = f'() => /\\[\\d+\\]/.test(document.querySelector(\'[data-windowed-list-index="{cell}"] .jp-InputPrompt\').textContent)'
+        self.page.wait_for_function(number, timeout=timeout_s * 1000)
+        self.wait_idle(timeout_s)
+
+    def wait_idle(self, timeout_s: float = START_S) -> None:
+        self.page.locator('.jp-NotebookPanel-toolbar .jp-Notebook-ExecutionIndicator[data-status="idle"]').wait_for(
+            timeout=timeout_s * 1000
+        )
+
+    def theme(self, dark: bool) -> None:
+        name = "JupyterLab Dark" if dark else "JupyterLab Light"
+        self.page.evaluate("name => jupyterapp.commands.execute('apputils:change-theme', {theme: name})", name)
+        self.page.locator(f'body[data-jp-theme-light="{str(not dark).lower()}"]').wait_for(state="attached")
+
+
+def _directory() -> tempfile.TemporaryDirectory[str]:
+    return tempfile.TemporaryDirectory(prefix="pgtimeout-lab-", ignore_cleanup_errors=True)
+
+
+def _free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port: int = listener.getsockname()[1]
+        return port
