@@ -135,7 +135,7 @@ class Guard:
                 return False
             if not pid:
                 return True
-            if pid == self._shell:
+            if pid == self._shell and self._returncode is None:  # its number can come again once it is reaped
                 self._returncode = os.waitstatus_to_exitcode(status)
                 self._notice_at = time.monotonic() + NOTICE_AFTER_S
 

@@ -83,7 +83,7 @@ def supervise(command: Command, show: Show, pace: Pace | None = None, live: Live
                 channel.send(request, [*plumbing.far_ends, cwd, *drained])
                 interrupts.forward_to(channel)
             plumbing.hand_over()
-            run = _Run(command, channel, plumbing, log, Batcher(show, pace), live)
+            run = _Run(command, interrupts, channel, plumbing, log, Batcher(show, pace), live)
             run.loop()
         connection.prepare()
     return run.result(interrupts.count > 0)  # counted to the last moment of our handler
@@ -95,6 +95,7 @@ class _Run:
     def __init__(
         self,
         command: Command,
+        interrupts: Interrupts,
         channel: Channel,
         plumbing: Plumbing,
         log: Log | None,
@@ -102,6 +103,7 @@ class _Run:
         live: LiveStatus | None,
     ) -> None:
         self._command = command
+        self._interrupts = interrupts
         self._channel = channel
         self._log = log
         self._terminal = plumbing.terminal if plumbing.feeder is None else None
@@ -116,8 +118,9 @@ class _Run:
         self._idle_s = command.idle_s
         self._idle_at = time.monotonic() + self._idle_s
         self._poller = select.poll()
-        for fd in (channel.fileno(), *self._files):
-            self._poller.register(fd, select.POLLIN)
+        for fd in (channel.fileno(), interrupts.fileno(), *self._files):
+            if fd >= 0:
+                self._poller.register(fd, select.POLLIN)
         if self._feeder is not None:
             self._poller.register(self._feeder, select.POLLOUT)
 
@@ -130,6 +133,8 @@ class _Run:
                     self._read(fd)
                 elif fd == self._channel.fileno():
                     self._listen()
+                elif fd == self._interrupts.fileno():
+                    self._interrupts.clear()
                 else:
                     self._feed(fd)
             if not ready and time.monotonic() >= self._idle_at:

@@ -43,7 +43,7 @@ def test_each_process_is_recorded_with_its_place_and_its_time() -> None:
     assert plain.end is not None
     assert 0.85 < plain.end - plain.start < 1.6
     assert shell.end is not None
-    assert shell.end >= plain.end
+    assert shell.end > plain.end - 0.1
 
 
 def test_an_orphan_is_marked_as_adopted_and_its_end_is_exact() -> None:
@@ -67,7 +67,7 @@ def test_who_was_killed_has_ended_and_the_signals_say_when() -> None:
 
 
 def test_no_more_lives_than_the_limit_are_kept() -> None:
-    result = run(f"for n in {{1..{MAX_LIVES + 50}}}; do sleep 1.5 & done; wait", 40)
+    result = run(f"for n in {{1..{MAX_LIVES + 50}}}; do sleep 4.5 & done; wait", 40)
     assert result.returncode == 0
     assert len(result.processes) == MAX_LIVES
     assert "and 500 more" in result.timeline()
