@@ -16,6 +16,14 @@ from .result import Result, count, describe_exit
 FIRST_AFTER_S = 1.0
 INTERVAL_S = 0.5
 _NAMES = 3
+_STYLE = """<style>
+.pgtimeout-status{font-size:13px;line-height:1.5;font-variant-numeric:tabular-nums}
+.pgtimeout-status progress{appearance:none;width:9em;height:.6em;margin-right:.6em;border:0;border-radius:3px;
+background:#8884;vertical-align:.05em;overflow:hidden}
+.pgtimeout-status ::-webkit-progress-bar{background:#8884}
+.pgtimeout-status ::-webkit-progress-value{background:#4c8bd8}
+.pgtimeout-status ::-moz-progress-bar{background:#4c8bd8}
+</style>"""
 
 
 class LiveStatus:
@@ -46,7 +54,8 @@ class LiveStatus:
         bar = ""
         if math.isfinite(self._timeout_s):
             bar = f'<progress value="{min(elapsed_s, self._timeout_s):.2f}" max="{self._timeout_s:g}"></progress> '
-        self._show(" · ".join((phase, *facts)), f"{bar}<b>{escape(phase)}</b> · {escape(' · '.join(facts))}")
+        unbroken = " · ".join(escape(fact).replace(" ", "&nbsp;") for fact in facts)
+        self._show(" · ".join((phase, *facts)), f"{bar}<b>{escape(phase)}</b> · {unbroken}")
 
     def finish(self, result: Result) -> None:
         """The final word in the same place, if there was one before."""
@@ -55,7 +64,7 @@ class LiveStatus:
             self._show(result.summary(), f'<span style="color:{colour}">●</span> {escape(result.summary(), 500)}')
 
     def _show(self, text: str, html: str) -> None:
-        bundle = {"text/plain": text, "text/html": f'<div class="pgtimeout-status">{html}</div>'}
+        bundle = {"text/plain": text, "text/html": f'<div class="pgtimeout-status">{_STYLE}{html}</div>'}
         if self._handle is None:
             from IPython.display import display
 

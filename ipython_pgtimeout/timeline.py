@@ -15,19 +15,41 @@ if TYPE_CHECKING:
 MAX_ROWS = 500
 _WIDTH = 40
 
-# Neutral colours come from the page's own text colour, so that light and dark themes both work.
+# Neutral colours come from the page's own text colour, so that light and dark themes both work. The class thrice:
+# what JupyterLab says about every table is said more loudly than once.
 _STYLE = """<style>
-.pgt table{border-collapse:collapse;font:12px/1.5 monospace;width:100%;max-width:70em}
-.pgt td,.pgt th{text-align:left;padding:0 .6em;white-space:nowrap;border:0;background:none}
-.pgt th{font-weight:600;padding-top:.5em;opacity:.75}
-.pgt .c{max-width:28em;overflow:hidden;text-overflow:ellipsis}
-.pgt .t{position:relative;width:45%;min-width:12em;border-left:1px solid #8884;border-right:1px solid #8884}
-.pgt .t i{position:absolute;top:.35em;height:.8em;min-width:2px;background:#4c8bd8;border-radius:2px}
-.pgt .t i.o{background:#b07cd8}
-.pgt .t i.x{background:repeating-linear-gradient(90deg,#d9534f 0 4px,#d9534f88 4px 8px)}
-.pgt .t b{position:absolute;top:0;height:1.5em;width:2px;background:#e09a2b}
-.pgt .t b.k{background:#d9534f}
+.pgt{font-size:13px;line-height:1.5}
+.pgt summary{cursor:pointer}
+.pgt .w{max-height:36em;overflow:auto;margin:.5em 0}
+.pgt.pgt.pgt table{table-layout:fixed;width:100%;min-width:46em;max-width:76em;margin:0;border-collapse:collapse;
+font:12px var(--jp-code-font-family,monospace)}
+.pgt.pgt.pgt tr{background:none}
+.pgt.pgt.pgt :is(th,td){padding:0 .5em;border:0;text-align:left;line-height:1.7;white-space:nowrap;overflow:hidden;
+text-overflow:ellipsis}
+.pgt.pgt.pgt th{font-weight:400;opacity:.75}
+.pgt.pgt.pgt .n th{width:4.5em}
+.pgt.pgt.pgt .n th+th+th{width:auto}
+.pgt.pgt.pgt .n th+th+th+th{width:8em}
+.pgt.pgt.pgt .n th+th+th+th+th{width:36%;padding:0}
+.pgt .n span{float:right}
+.pgt.pgt.pgt .g th{padding-top:.4em;font-weight:600}
+.pgt.pgt.pgt .t{position:relative;overflow:visible;
+background:repeating-linear-gradient(90deg,#8885 0 1px,#0000 1px 24.9%);border-right:1px solid #8885}
+.pgt i{background:#4c8bd8;border-radius:2px}
+.pgt i.o{background:#b07cd8}
+.pgt i.x{background:repeating-linear-gradient(90deg,#d9534f 0 4px,#d9534f88 4px 8px)}
+.pgt b{background:#e09a2b;width:2px}
+.pgt b.k{background:#d9534f;width:3px}
+.pgt .t i{position:absolute;top:.4em;height:.9em;min-width:2px}
+.pgt .t b{position:absolute;top:0;height:100%;margin-left:-2px}
+.pgt.pgt p{margin:.3em .5em;font-size:12px}
+.pgt p span{white-space:nowrap;margin-right:1em}
+.pgt p :is(i,b){display:inline-block;height:.9em;vertical-align:-.1em;margin-right:.5em}
+.pgt p i{width:1.8em}
+.pgt p b{height:1.2em}
+@media print{.pgt .w{max-height:none}}
 </style>"""
+_FITS = 40
 
 
 def html(result: Result) -> str:
@@ -37,32 +59,40 @@ def html(result: Result) -> str:
     dot = f'<span style="color:{"#2e9e5b" if ok else "#d9534f"}">●</span>'
     if not lives:
         return f'<div class="pgt">{dot} {escape(result.summary(), 500)}</div>'
+    head = (
+        '<tr class="n"><th>process</th><th>parent</th><th>command</th><th>from–to</th>'
+        f"<th>0 s<span>{result.duration:.1f} s</span></th></tr>"
+    )
     rows = "".join(_html_rows(result, lives[:MAX_ROWS]))
     more = f"<p>and {len(lives) - MAX_ROWS} more</p>" if len(lives) > MAX_ROWS else ""
     return (
         f'<div class="pgt">{_STYLE}<details><summary>{dot} {escape(result.summary(), 500)}</summary>'
-        f"<table><tbody>{rows}</tbody></table>{more}<p>{_legend(result)}</p></details></div>"
+        f'<div class="w"><table><tbody>{head}{rows}</tbody></table></div>{more}<p>{_legend(result)}</p></details></div>'
     )
 
 
 def _html_rows(result: Result, lives: Sequence[Life]) -> Iterator[str]:
     total_s = _total(result)
     for (sid, pgid), members in _grouped(lives):
-        yield f'<tr><th colspan="5">session {sid} · process group {pgid}</th></tr>'
+        yield f'<tr class="g"><th colspan="5">session {sid} · process group {pgid}</th></tr>'
         for life in members:
             end = total_s if life.end is None else life.end
             left, width = 100 * life.start / total_s, max(0.0, 100 * (end - life.start) / total_s)
-            kind = "x" if life.end is None else "o" if life.adopted else ""
+            kind = ' class="x"' if life.end is None else ' class="o"' if life.adopted else ""
             marks = "".join(
-                f'<b class="{"k" if name == "SIGKILL" else ""}" style="left:{100 * at_s / total_s:.1f}%"'
-                f' title="{name} at {at_s:.2f} s"></b>'
+                f'<b{_mark(name)} style="left:{100 * at_s / total_s:.1f}%" title="{name} at {at_s:.2f} s"></b>'
                 for at_s, name in _hits(result, life.pid)
             )
+            title = f' title="{escape(life.command)}"' if len(life.command) > _FITS else ""
             yield (
-                f'<tr><td>{life.pid}</td><td>← {life.ppid}</td><td class="c">{escape(life.command)}</td>'
-                f"<td>{_times(life)}{' orphan' if life.adopted else ''}</td>"
-                f'<td class="t"><i class="{kind}" style="left:{left:.1f}%;width:{width:.1f}%"></i>{marks}</td></tr>'
+                f"<tr><td>{life.pid}</td><td>{life.ppid}</td><td{title}>{escape(life.command)}</td>"
+                f'<td>{_times(life)}</td><td class="t">'
+                f'<i{kind} style="left:{left:.1f}%;width:{width:.1f}%"></i>{marks}</td></tr>'
             )
+
+
+def _mark(name: str) -> str:
+    return ' class="k"' if name == "SIGKILL" else ""
 
 
 def text(result: Result) -> str:
@@ -116,7 +146,7 @@ def plot(result: Result) -> Any:
 
 
 def _grouped(lives: Sequence[Life]) -> Iterator[tuple[tuple[int, int], list[Life]]]:
-    """By session and process group, the earliest first."""
+    """By session and process group, the earliest first; in each group its leader, then as they started."""
     seen: dict[tuple[int, int], float] = {}
     for life in lives:
         seen.setdefault((life.sid, life.pgid), life.start)
@@ -124,8 +154,8 @@ def _grouped(lives: Sequence[Life]) -> Iterator[tuple[tuple[int, int], list[Life
     for (sid, _), start in seen.items():
         sessions.setdefault(sid, start)
 
-    def place(life: Life) -> tuple[float, int, float, int]:
-        return sessions[life.sid], life.sid, seen[life.sid, life.pgid], life.pgid
+    def place(life: Life) -> tuple[float, int, float, int, bool]:
+        return sessions[life.sid], life.sid, seen[life.sid, life.pgid], life.pgid, life.pid != life.pgid
 
     for key, members in itertools.groupby(sorted(lives, key=place), key=lambda life: (life.sid, life.pgid)):
         yield key, list(members)
@@ -144,8 +174,14 @@ def _total(result: Result) -> float:
 
 
 def _legend(result: Result) -> str:
-    words = ["bars: lives in seconds"]
-    if any(life.adopted for life in result.processes):
-        words.append("violet: orphans, adopted by the guard")
-    words += [f"{sent.signal} at {sent.at_s:.2f} s to {len(sent.pids)}" for sent in result.signals]
-    return escape(" · ".join(words), 500)
+    kinds = [
+        ("", "a process", any(life.end is not None and not life.adopted for life in result.processes)),
+        (' class="o"', "an orphan, adopted by the guard", any(life.adopted for life in result.processes)),
+        (' class="x"', "still there", any(life.end is None for life in result.processes)),
+    ]
+    bars = [f"<span><i{kind}></i>{words}</span>" for kind, words, there in kinds if there]
+    marks = [
+        f"<span><b{_mark(sent.signal)}></b>{escape(sent.signal)} at {sent.at_s:.2f} s to {len(sent.pids)}</span>"
+        for sent in result.signals
+    ]
+    return " ".join(bars + marks)

@@ -21,18 +21,26 @@ _STATES = {
     "I": "idle",
 }
 
-# Neutral colours come from the page's own text colour, so that light and dark themes both work.
+# Neutral colours come from the page's own text colour, so that light and dark themes both work. The class thrice:
+# what JupyterLab says about every list is said more loudly than once.
 _STYLE = """<style>
-.pgtree ul{list-style:none;margin:.3em 0;padding:0}
-.pgtree li{margin:.3em 0;font:12px/1.6 monospace}
-.pgtree .s,.pgtree .g{border:1px solid #8888;border-radius:6px;padding:.2em .7em}
-.pgtree .s{background:#8881}.pgtree .g{background:#8881}
-.pgtree .p{margin:0;overflow:hidden;text-overflow:ellipsis;white-space:nowrap}
-.pgtree .p:target{outline:2px solid #4c8bd8}
-.pgtree .z b,.pgtree .z a{color:#d9534f}.pgtree .t b{color:#e09a2b}
-.pgtree .l::before{content:"★ ";color:#e09a2b}
-.pgtree small{opacity:.7}
+.pgtree{font:12px/1.7 var(--jp-code-font-family,monospace)}
+.pgtree .w{max-height:64em;overflow:auto}
+.pgtree.pgtree.pgtree :is(ul,li){list-style:none;margin:0;padding:0}
+.pgtree.pgtree.pgtree :is(.s,.g){border:1px solid #8886;border-radius:6px;background:#8881;margin:.3em 0;
+padding:.2em .7em}
+.pgtree .s>span,.pgtree .g>span,.pgtree small{opacity:.75;font-size:12px}
+.pgtree .p{display:grid;grid-template-columns:7ch 2ch minmax(9ch,max-content) 9ch minmax(0,1fr);column-gap:1ch;
+border-radius:3px;scroll-margin:3em}
+.pgtree .p b{text-align:right}
+.pgtree .p span{overflow-wrap:anywhere}
+.pgtree .p:target{background:#4c8bd844}
+.pgtree :is(.z,.t) i{border-radius:3px;background:#e09a2b55;padding:0 .4em;margin:0 -.4em;font-style:normal}
+.pgtree .z i{background:#d9534f55}
+.pgtree i{font-style:normal;justify-self:start}
+@media print{.pgtree .w{max-height:none}}
 </style>"""
+_LONGEST = 90
 
 
 class Tree:
@@ -82,31 +90,30 @@ class Tree:
             inner = []
             for pgid, members in sorted(groups.items()):
                 items = "".join(_item(process, here, known) for process in members)
-                inner.append(f'<li class="g">process group {pgid}<ul>{items}</ul></li>')
-            boxes.append(f'<li class="s">session {sid}<ul>{"".join(inner)}</ul></li>')
-        legend = "<small>★ leader of its session or process group · parents are links</small>"
-        return f'<div class="pgtree">{_STYLE}<ul>{"".join(boxes)}</ul>{legend}</div>'
+                inner.append(f'<li class="g"><span>process group {pgid}</span><ul>{items}</ul></li>')
+            boxes.append(f'<li class="s"><span>session {sid}</span><ul>{"".join(inner)}</ul></li>')
+        legend = "<small>★ leads its session or process group · ← parent</small>"
+        return f'<div class="pgtree">{_STYLE}<div class="w"><ul>{"".join(boxes)}</ul></div>{legend}</div>'
 
 
 def _line(process: Process) -> str:
     state = _STATES.get(process.state, process.state)
     place = f"{process.pid:>7} {_leads(process):2} {state:9} parent {process.ppid:<7}"
-    return f"    {place} {visible(_title(process), 90)}"
+    return f"    {place} {visible(_title(process), _LONGEST)}"
 
 
 def _item(process: Process, here: str, known: set[int]) -> str:
     state = _STATES.get(process.state, process.state)
-    kinds = ["p"]
-    if process.state in ("Z", "T", "t"):
-        kinds.append(process.state.lower())
+    kinds = f"p {process.state.lower()}" if process.state in ("Z", "T", "t") else "p"
     leads = {"SL": "session leader", "GL": "group leader", "": ""}[_leads(process)]
-    if leads:
-        kinds.append("l")
+    star = f' title="{leads}">★' if leads else ">"
     parent = f'<a href="#{here}-{process.ppid}">{process.ppid}</a>' if process.ppid in known else str(process.ppid)
-    facts = f"{escape(state)}{', ' + leads if leads else ''}, parent {parent}"
+    title = escape(_title(process))
+    shown = escape(_title(process), _LONGEST)
+    tip = f' title="{title}"' if shown != title else ""
     return (
-        f'<li class="{" ".join(kinds)}" id="{here}-{process.pid}"><b>{process.pid}</b> {escape(_title(process))} '
-        f"<small>({facts})</small></li>"
+        f'<li class="{kinds}" id="{here}-{process.pid}"><b>{process.pid}</b> <span{star}</span> <i>{escape(state)}</i> '
+        f"<span>← {parent}</span> <span{tip}>{shown}</span></li>"
     )
 
 

@@ -6,6 +6,7 @@ import contextlib
 import importlib.util
 import json
 import os
+import re
 import secrets
 import shutil
 import socket
@@ -18,19 +19,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import nbformat
+import psutil
+import pytest
 
 from .kernels import LOAD
 from .watching import wait_until
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser, Locator, Page
+    from playwright.sync_api import Browser, Dialog, Locator, Page
 
 START_S = 60.0
 _BROWSERS = ("chromium", "chromium-browser", "google-chrome")
-_QUIET = (
-    "--disable-gpu --disable-quic --no-first-run --disable-background-networking --disable-component-update "
-    "--disable-sync --disable-dev-shm-usage"
-).split()
+_QUIET = [
+    *("--disable-gpu", "--disable-quic", "--disable-sync", "--disable-dev-shm-usage", "--no-first-run"),
+    *("--disable-background-networking", "--disable-component-update"),
+]
 _SETTINGS = {
     "apputils-extension/notification": {"fetchNews": "false", "checkForUpdates": False, "doNotDisturbMode": True},
     "docmanager-extension/plugin": {"autosave": False},
@@ -47,6 +50,16 @@ def missing() -> str:
 
 def _browser() -> str | None:
     return next(filter(None, map(shutil.which, _BROWSERS)), None)
+
+
+def opened() -> Iterator[Lab]:
+    """For a fixture of a module: one server and one browser. Skips where something is missing, but not in CI."""
+    if what := missing():
+        if os.environ.get("CI"):
+            pytest.fail(f"no {what}")
+        pytest.skip(f"no {what}")
+    with contextlib.closing(Lab()) as lab:
+        yield lab
 
 
 class Lab:
@@ -139,6 +152,10 @@ class Lab:
         """What the server has written."""
         return self._log.read_text(errors="replace")
 
+    def processes(self) -> list[psutil.Process]:
+        """The server's children: its kernels."""
+        return psutil.Process(self._process.pid).children()
+
     def request(self, path: str, method: str = "GET") -> Any:
         """Of the server's REST interface; None if it does not answer."""
         headers = {"Authorization": f"token {self._token}"}
@@ -161,12 +178,12 @@ class Lab:
         page = context.new_page()
         try:
             page.goto(f"{self._url}lab/workspaces/{secrets.token_hex(4)}/tree/{name}?token={self._token}")
-            opened = Notebook(self, page, name)
-            opened.theme(dark)
-            opened.run(0)
-            opened.wait_idle()
-            yield opened
-            assert not opened.errors
+            shown = Notebook(self, page, name)
+            shown.theme(dark)
+            shown.run(0)
+            shown.wait_idle()
+            yield shown
+            assert not shown.errors
         finally:
             context.close()
             for session in self.request("api/sessions") or []:
@@ -182,8 +199,12 @@ class Notebook:
         self.name = name
         self.errors: list[str] = []
         page.on("pageerror", lambda error: self.errors.append(str(error)))
-        page.on("dialog", lambda dialog: (self.errors.append(f"dialog: {dialog.message}"), dialog.dismiss()))
+        page.on("dialog", self._refuse)
         self.wait_idle()
+
+    def _refuse(self, dialog: Dialog) -> None:
+        self.errors.append(f"dialog: {dialog.message}")
+        dialog.dismiss()
 
     # -- as a person does it ------------------------------------------------------------------------------
 
@@ -222,8 +243,10 @@ class Notebook:
 
     def wait_over(self, cell: int, timeout_s: float = 60.0) -> None:
         """Until the cell has run and shows its number, and the kernel is idle."""
-        number = f'() => /\\[\\d+\\]/.test(document.querySelector(\'[data-windowed-list-index="{cell}"] .jp-InputPrompt\').textContent)'
-        self.page.wait_for_function(number, timeout=timeout_s * 1000)
+        from playwright.sync_api import expect
+
+        prompt = self.cell(cell).locator(".jp-InputPrompt")
+        expect(prompt).to_have_text(re.compile(r"\[\d+\]:"), timeout=timeout_s * 1000)
         self.wait_idle(timeout_s)
 
     def wait_idle(self, timeout_s: float = START_S) -> None:
