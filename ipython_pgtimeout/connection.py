@@ -7,6 +7,7 @@ no command's path.
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import os
 import select
@@ -134,4 +135,5 @@ def _readable(channel: Channel) -> bool:
 
 
 connection = Connection()
+atexit.register(connection.close)
 os.register_at_fork(after_in_child=connection.forget)

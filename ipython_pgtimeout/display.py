@@ -43,7 +43,7 @@ class LiveStatus:
     def update(self, status: Status, shown_bytes: int) -> None:
         elapsed_s = time.monotonic() - self._started
         phase = _phase(status, self._grace_s)
-        limit = f" of {self._timeout_s:g} s" if math.isfinite(self._timeout_s) else ""
+        limit = f" of {self._timeout_s:.10g} s" if math.isfinite(self._timeout_s) else ""
         facts = (
             f"{elapsed_s:.1f} s{limit}",
             count(status.processes, "process"),

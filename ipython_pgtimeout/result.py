@@ -169,9 +169,9 @@ def format_seconds(seconds: float) -> str:
 
 def _ending(result: Result) -> str:
     if result.reason == "timeout":
-        return f"timed out after {result.timeout:g} s"
+        return f"timed out after {result.timeout:.10g} s"
     if result.reason == "idle":
-        return f"ended after {result.idle:g} s without output"
+        return f"ended after {result.idle:.10g} s without output"
     if result.reason == "failed-to-start":
         return f"could not start: {result.error}"
     if result.reason == "interrupted":
