@@ -213,7 +213,7 @@ class Guard:
         self._send(Waiting(returncode, left[:_NAMED_AT_MOST], len(left)))
 
     def _tell_status(self) -> None:
-        self._lives.walk()
+        self._lives.walk_if_affordable()
         reaped = resource.getrusage(resource.RUSAGE_CHILDREN)
         present = self._lives.present
         self._send(
@@ -242,7 +242,8 @@ class Guard:
     def _climb(self, now: float) -> None:
         rung = self._ladder[0]
         # Counted before they are hit: a process that dies of the first signal takes its children's place from us.
-        targets = [process.pid for process in processes.alive(processes.descendants(os.getpid()))]
+        self._lives.walk()
+        targets = [process.pid for process in self._lives.present]
         if rung == signal.SIGKILL:
             # It stays on top and is sent again: what was forked since the walk must go too.
             self._give_up_at = min(self._give_up_at, now + GIVE_UP_AFTER_S)

@@ -46,6 +46,7 @@ class Lives:
         self._current: dict[int, Life] = {}
         self._past: list[Life] = []
         self._pause_s = _PAUSE_S
+        self._affordable_at = self._started
         self.next_walk = self._started + _FIRST_WALK_S
         self.present: list[Process] = []
 
@@ -67,7 +68,13 @@ class Lives:
             changed = True
         self._pause_s = _PAUSE_S if changed else min(self._pause_s * 1.5, _LONGEST_PAUSE_S)
         now = time.monotonic()
-        self.next_walk = now + min(max(self._pause_s, (now - started) * _PAUSE_PER_COST), _LONGEST_PAUSE_S)
+        self._affordable_at = now + min((now - started) * _PAUSE_PER_COST, _LONGEST_PAUSE_S)
+        self.next_walk = max(now + self._pause_s, self._affordable_at)
+
+    def walk_if_affordable(self) -> None:
+        """For one who only wants to show it: as it is now, or as it was a moment ago where there are many."""
+        if time.monotonic() >= self._affordable_at:
+            self.walk()
 
     def ended(self, pid: int) -> None:
         """A child of the guard is a zombie and about to be reaped: the last look at it."""
