@@ -186,7 +186,10 @@ def describe_exit(returncode: int | None) -> str:
         return "not ended"
     if returncode >= 0:
         return f"exit code {returncode}"
-    return f"ended by {signal.Signals(-returncode).name}"
+    try:
+        return f"ended by {signal.Signals(-returncode).name}"
+    except ValueError:  # a real-time signal between SIGRTMIN and SIGRTMAX has a number only
+        return f"ended by signal {-returncode}"
 
 
 def _signals(signals: Sequence[Signalled]) -> str:

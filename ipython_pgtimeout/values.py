@@ -73,10 +73,10 @@ def parse_size(value: str | float) -> float:
 
 def parse_signal(value: str | int) -> signals.Signals:
     """``TERM``, ``SIGTERM``, ``term`` or ``15``."""
-    text = str(value).strip().upper()
     try:
-        if text.isdecimal():
-            return signals.Signals(int(text))
+        if isinstance(value, int) or value.strip().isdecimal():
+            return signals.Signals(int(value))
+        text = value.strip().upper()
         return signals.Signals["SIG" + text.removeprefix("SIG")]
     except (KeyError, ValueError):
         raise InputError(f"--signal: there is no signal {str(value)!r}; write for example TERM, INT or 9") from None

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import re
 import signal
-import sys
 from pathlib import Path
 
 import pytest
@@ -75,13 +74,7 @@ def test_a_grace_is_bounded(text: str) -> None:
         ("15", signal.SIGTERM),
         (9, signal.SIGKILL),
         (" HUP ", signal.SIGHUP),
-        pytest.param(
-            signal.SIGUSR1,
-            signal.SIGUSR1,
-            marks=pytest.mark.xfail(
-                sys.version_info < (3, 11), strict=True, reason="the str of an IntEnum was its name before 3.11"
-            ),
-        ),
+        (signal.SIGUSR1, signal.SIGUSR1),
     ],
 )
 def test_a_signal_is_a_name_or_a_number(text: str | int, number: signal.Signals) -> None:

@@ -112,7 +112,6 @@ def test_a_return_code_in_words(returncode: int | None, words: str) -> None:
     assert describe_exit(returncode) == words
 
 
-@pytest.mark.xfail(strict=True, raises=ValueError, reason="describe_exit looks the number up among the named signals")
 def test_a_return_code_of_a_real_time_signal_in_words() -> None:
     """These have numbers but, for the most part, no names."""
     number = signal.SIGRTMIN + 2
