@@ -9,9 +9,9 @@ import math
 import time
 from typing import Any
 
-from .markup import escape, format_bytes
+from .markup import dot, escape, format_bytes
 from .protocol import Status
-from .result import Result, count, describe_exit
+from .result import count, describe_exit
 
 FIRST_AFTER_S = 1.0
 INTERVAL_S = 0.5
@@ -57,11 +57,10 @@ class LiveStatus:
         unbroken = " · ".join(escape(fact).replace(" ", "&nbsp;") for fact in facts)
         self._show(" · ".join((phase, *facts)), f"{bar}<b>{escape(phase)}</b> · {unbroken}")
 
-    def finish(self, result: Result) -> None:
+    def finish(self, last_word: str, ok: bool) -> None:
         """The final word in the same place, if there was one before."""
         if self._handle is not None:
-            colour = "#2e9e5b" if result.reason == "exited" and result.returncode == 0 else "#d9534f"
-            self._show(result.summary(), f'<span style="color:{colour}">●</span> {escape(result.summary(), 500)}')
+            self._show(last_word, f"{dot(ok)} {escape(last_word, 500)}")
 
     def _show(self, text: str, html: str) -> None:
         bundle = {"text/plain": text, "text/html": f'<div class="pgtimeout-status">{_STYLE}{html}</div>'}

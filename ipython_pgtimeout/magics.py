@@ -16,7 +16,7 @@ from . import options, values
 from .display import LiveStatus
 from .options import Option
 from .output import Pace, Show, Stream
-from .result import Result, interrupted
+from .result import GuardDied, Result, interrupted
 from .runner import Command, supervise
 from .tree import Tree
 from .values import InputError
@@ -106,6 +106,7 @@ class PgTimeout(_Defaults):  # type: ignore[misc]
 
     def _run(self, line: str, cell: str | None) -> Result:
         """Both magics; ``cell`` is None for the line magic, whose command stands in the line."""
+        live: LiveStatus | None = None
         try:
             chosen, command = self._parse(line, cell)
             has_server = hasattr(self._ip, "kernel")
@@ -113,10 +114,14 @@ class PgTimeout(_Defaults):  # type: ignore[misc]
             pace = self._pace if has_server and math.isfinite(command.max_output_bytes) else None
             live = LiveStatus(command.timeout_s, command.grace_s) if has_server and chosen["progress"] else None
             result = supervise(command, _show(command.whole), pace, live)
-            if live is not None:
-                live.finish(result)
         except InputError as error:
             raise UsageError(str(error)) from None
+        except GuardDied as error:
+            if live is not None:
+                live.finish(str(error), ok=False)
+            raise
+        if live is not None:
+            live.finish(result.summary(), result.ok)
         return self._conclude(result, chosen)
 
     def _parse(self, line: str, cell: str | None) -> tuple[dict[str, Any], Command]:
@@ -184,7 +189,7 @@ class PgTimeout(_Defaults):  # type: ignore[misc]
             raise interrupted(result)
         if not chosen["no_raise"]:
             result.check_returncode()
-        if result.reason != "exited" or result.returncode or result.signals or result.survivors:
+        if not result.ok or result.signals or result.survivors:
             _notify(result.summary())
         return result
 

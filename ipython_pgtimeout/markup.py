@@ -26,6 +26,11 @@ def escape(text: object, longest: int = _LONGEST) -> str:
     return html.escape(visible(str(text), longest), quote=True)
 
 
+def dot(ok: bool) -> str:
+    """Green or red, in tones that stand out on light and dark."""
+    return f'<span style="color:{"#2e9e5b" if ok else "#d9534f"}">●</span>'
+
+
 def format_bytes(size: float) -> str:
     """``512 B``, ``3.1 MB``: decimal, as disks and networks count."""
     for unit in ("B", "kB", "MB", "GB"):

@@ -18,7 +18,7 @@ from io import FileIO
 from .output import Stream
 from .values import InputError
 
-_PIPE_BYTES = 1 << 20
+PIPE_BYTES = 1 << 20
 _END_OF_TRANSMISSION = b"\x04"
 
 
@@ -148,5 +148,5 @@ def _pipe(cleanup: contextlib.ExitStack) -> tuple[FileIO, FileIO]:
     reading, writing = os.pipe()
     ends = cleanup.enter_context(FileIO(reading)), cleanup.enter_context(FileIO(writing, "w"))
     with contextlib.suppress(OSError, AttributeError):  # over the user's quota, or not Linux
-        fcntl.fcntl(writing, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
+        fcntl.fcntl(writing, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
     return ends

@@ -55,6 +55,11 @@ class Result:
         return self.command
 
     @property
+    def ok(self) -> bool:
+        """Whether the shell ended by itself, with exit code 0."""
+        return self.reason == "exited" and self.returncode == 0
+
+    @property
     def timed_out(self) -> bool:
         """Whether the deadline, or the limit for silence, ended the command."""
         return self.reason in ("timeout", "idle")

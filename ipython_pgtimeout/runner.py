@@ -22,7 +22,7 @@ from .display import LiveStatus
 from .inheritance import Inheritance
 from .interrupts import Interrupts
 from .output import Batcher, Keeper, Pace, Show, Stream
-from .plumbing import Log, Plumbing
+from .plumbing import PIPE_BYTES, Log, Plumbing, reason
 from .protocol import Ask, Channel, Done, Idle, Message, Request, Status, Swept, Waiting
 from .result import GuardDied, Result, count, describe_exit, name_processes
 
@@ -62,6 +62,8 @@ def supervise(command: Command, show: Show, pace: Pace | None = None, live: Live
     """
     with Interrupts() as interrupts, contextlib.ExitStack() as cleanup:
         environment = handover.environment_with(command.environment)
+        if command.pty:
+            environment.setdefault(b"TERM", b"xterm-256color")
         argv = handover.arguments(command.script, command.shell, command.strict, environment, cleanup)
         cwd = handover.directory(command.cwd, cleanup)
         log = None if command.log is None else Log(command.log, cleanup)
@@ -77,7 +79,7 @@ def supervise(command: Command, show: Show, pace: Pace | None = None, live: Live
             leftovers=command.leftovers,
             terminal=command.pty,
         )
-        with contextlib.closing(connection.take()) as channel:
+        with contextlib.closing(_take_guard()) as channel:
             drained = [file.fileno() for file, _ in plumbing.outputs] if command.leftovers == "leave" else []
             with contextlib.suppress(BrokenPipeError):  # the guard is dead: the loop will meet the end of file
                 channel.send(request, [*plumbing.far_ends, cwd, *drained])
@@ -87,6 +89,13 @@ def supervise(command: Command, show: Show, pace: Pace | None = None, live: Live
             run.loop()
         connection.prepare()
     return run.result(interrupts.count > 0)  # counted to the last moment of our handler
+
+
+def _take_guard() -> Channel:
+    try:
+        return connection.take()
+    except OSError as error:
+        raise GuardDied(f"the launcher, which supervises commands, can't be started: {reason(error)}") from None
 
 
 class _Run:
@@ -147,7 +156,7 @@ class _Run:
             self._batcher.show_if_due()
         self._drain()
 
-    def _wait_ms(self) -> float | None:
+    def _wait_ms(self) -> float:
         """Until the next thing is due."""
         due_s = [self._idle_at - time.monotonic(), _MAX_WAIT_S]
         if (batch_s := self._batcher.due_in()) is not None:
@@ -158,7 +167,8 @@ class _Run:
             due_s.append(_END_OF_FILE_INTERVAL_S)
         return max(0.0, min(due_s)) * 1000
 
-    def _read(self, fd: int) -> bool:
+    def _read(self, fd: int) -> int:
+        """How many bytes came; 0 at the end of the stream, or if there are none just now."""
         file, stream = self._files[fd]
         keeper = self._keepers[stream]
         room = keeper.room()
@@ -174,15 +184,18 @@ class _Run:
         elif size is not None:
             self._poller.unregister(fd)
             del self._files[fd]
-        return bool(size)
+        return size or 0
 
     def _drain(self) -> None:
-        """What is in the pipes, without waiting for their end: what was left running may keep them open."""
+        """What is in the pipes, without waiting for their end: what was left running may keep them open, and go on
+        writing, so that no more is read than a pipe can hold."""
         if self._terminal is not None:
             self._terminal.hang_up()
         for fd in list(self._files):
             os.set_blocking(fd, False)
-            while self._read(fd):
+            left = PIPE_BYTES
+            while left > 0 and (size := self._read(fd)):
+                left -= size
                 self._batcher.show_if_due()
         for stream, keeper in self._keepers.items():
             self._batcher.add(stream, keeper.finish())

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from .lives import Life
-from .markup import escape, visible
+from .markup import dot, escape, visible
 
 if TYPE_CHECKING:
     from .result import Result
@@ -55,10 +55,9 @@ _FITS = 40
 def html(result: Result) -> str:
     """The summary, and folded under it the timeline as a table that still reads where styles are stripped."""
     lives = result.processes
-    ok = result.reason == "exited" and result.returncode == 0
-    dot = f'<span style="color:{"#2e9e5b" if ok else "#d9534f"}">●</span>'
+    summary = f"{dot(result.ok)} {escape(result.summary(), 500)}"
     if not lives:
-        return f'<div class="pgt">{dot} {escape(result.summary(), 500)}</div>'
+        return f'<div class="pgt">{summary}</div>'
     head = (
         '<tr class="n"><th>process</th><th>parent</th><th>command</th><th>from–to</th>'
         f"<th>0 s<span>{result.duration:.1f} s</span></th></tr>"
@@ -66,7 +65,7 @@ def html(result: Result) -> str:
     rows = "".join(_html_rows(result, lives[:MAX_ROWS]))
     more = f"<p>and {len(lives) - MAX_ROWS} more</p>" if len(lives) > MAX_ROWS else ""
     return (
-        f'<div class="pgt">{_STYLE}<details><summary>{dot} {escape(result.summary(), 500)}</summary>'
+        f'<div class="pgt">{_STYLE}<details><summary>{summary}</summary>'
         f'<div class="w"><table><tbody>{head}{rows}</tbody></table></div>{more}<p>{_legend(result)}</p></details></div>'
     )
 

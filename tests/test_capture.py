@@ -156,6 +156,13 @@ def test_without_stdin_what_would_prompt_ends(prompt: str) -> None:
     assert result.duration < 10
 
 
+def test_a_flood_from_what_was_left_running_is_not_waited_for(mark: str) -> None:
+    result = run(f"bash -c 'yes; : {mark}' & echo started", 30, leftovers="leave")
+    assert result.duration < 10
+    assert result.survivors
+    assert marked(mark)
+
+
 def test_silence_ends_a_command_and_is_said(kernel: Kernel, mark: str) -> None:
     reply = kernel.execute(f"%%timeout_shell --idle 500ms --result r 30\necho once; sleep 60; : {mark}")
     assert reply.ename == "CommandTimeout"
