@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import sys
@@ -45,14 +46,30 @@ def terminal(tmp_path: Path) -> Iterator[Any]:
     child.close(force=True)
 
 
-def _ready(terminal: Any, mark: str, number: int = 1) -> None:
-    """Until the command runs: not the echo of what was typed, but the process itself."""
-    assert wait_until(lambda: len(marked(mark)) >= number, 20)
+def _sleeping(mark: str) -> list[psutil.Process]:
+    """The marked `sleep`s. Not the shell: it has the mark in its script before it has run any of it."""
+    found = []
+    for process in marked(mark):
+        with contextlib.suppress(psutil.Error):
+            if process.name() == "sleep":
+                found.append(process)
+    return found
+
+
+def _argument(process: psutil.Process) -> str:
+    with contextlib.suppress(psutil.Error):
+        return process.cmdline()[-1]
+    return ""
+
+
+def _ready(mark: str, number: int = 1) -> None:
+    """Until the command runs: not the echo of what was typed, but the processes themselves."""
+    assert wait_until(lambda: len(_sleeping(mark)) >= number, 20)
 
 
 def test_ctrl_c_ends_the_command_and_ipython_goes_on(terminal: Any, mark: str) -> None:
     terminal.sendline(f"%run_timed 60 export MARK={mark}; (setsid sleep 61 &); sleep 62 & sleep 63; echo never")
-    _ready(terminal, mark, 3)
+    _ready(mark, 3)
     terminal.send(CTRL_C)
     terminal.expect(r"KeyboardInterrupt.*interrupted: SIGINT to \d processes")
     assert not wait_until_gone(mark, 1)
@@ -71,7 +88,7 @@ def test_a_loop_of_commands_stops_at_ctrl_c(terminal: Any, mark: str) -> None:
         "while True: count += 1; get_ipython().run_line_magic("
         f"'run_timed', '60 MARK={mark} sleep ' + ('0.1' if count < 3 else '60'))\n"
     )
-    assert wait_until(lambda: any("60" in process.cmdline() for process in _alive(mark)), 20)
+    assert wait_until(lambda: any(_argument(process) == "60" for process in _sleeping(mark)), 20)
     terminal.send(CTRL_C)
     terminal.expect("KeyboardInterrupt")
     terminal.expect(r"In \[4\]: ")
@@ -80,14 +97,10 @@ def test_a_loop_of_commands_stops_at_ctrl_c(terminal: Any, mark: str) -> None:
     terminal.expect("count 3")
 
 
-def _alive(mark: str) -> list[psutil.Process]:
-    return [process for process in marked(mark) if process.is_running() and process.name() == "sleep"]
-
-
 def test_a_program_that_catches_the_interrupt_may_clean_up(terminal: Any, mark: str, tmp_path: Path) -> None:
     script = f"trap 'echo cleaned > {tmp_path}/cleaned; exit' INT; MARK={mark} sleep 60"
     terminal.sendline(f"%run_timed 60 {script}")
-    _ready(terminal, mark)
+    _ready(mark)
     terminal.send(CTRL_C)
     terminal.expect("KeyboardInterrupt")
     assert (tmp_path / "cleaned").read_text() == "cleaned\n"
@@ -96,7 +109,7 @@ def test_a_program_that_catches_the_interrupt_may_clean_up(terminal: Any, mark: 
 
 def test_a_second_ctrl_c_kills_at_once(terminal: Any, mark: str) -> None:
     terminal.sendline(f"%run_timed --kill-after 50 60 trap 'echo seen' INT; while :; do MARK={mark} sleep 61; done")
-    _ready(terminal, mark)
+    _ready(mark)
     terminal.send(CTRL_C)
     terminal.expect(r"\^C\s*seen")
     terminal.send(CTRL_C)
@@ -119,6 +132,6 @@ def test_leaving_ipython_ends_the_helpers(terminal: Any) -> None:
 
 def test_a_closed_terminal_ends_the_command(terminal: Any, mark: str) -> None:
     terminal.sendline(f"%run_timed 60 trap '' HUP; MARK={mark} sleep 61; true")
-    _ready(terminal, mark)
+    _ready(mark)
     terminal.close(force=True)  # hangs up, then SIGKILL
     assert not wait_until_gone(mark, 10)
