@@ -39,8 +39,8 @@ def load_ipython_extension(ip: Any) -> None:
     from .connection import connection
     from .magics import PgTimeout
 
+    magics = PgTimeout(ip)  # first: a bad value in the configuration raises here, and leaves what was loaded
     unload_ipython_extension(ip)
-    magics = PgTimeout(ip)
     magics.register()
     ip.ipython_pgtimeout = magics
     connection.prepare()

@@ -83,7 +83,7 @@ def directory(cwd: str | None, cleanup: contextlib.ExitStack) -> int:
         fd = os.open("." if cwd is None else os.path.expanduser(cwd), flags)
     except (OSError, ValueError) as error:
         raise InputError(
-            f"--cwd {cwd}: {reason(error)}; write the path of a directory, for example --cwd /tmp"
+            f"--cwd {cwd!r}: {reason(error)}; write the path of a directory, for example --cwd /tmp"
         ) from None
     cleanup.callback(os.close, fd)
     return fd

@@ -151,7 +151,12 @@ def interrupted(result: Result) -> KeyboardInterrupt:
 
 
 def render_error(name: str, text: str) -> str:
-    return f"\x1b[31m{name}\x1b[0m: {text}"
+    """As IPython begins its own tracebacks, in colour unless the user wants none."""
+    from IPython import get_ipython
+
+    ip: Any = get_ipython()
+    plain = ip is not None and ip.colors.lower() == "nocolor"
+    return f"{name}: {text}" if plain else f"\x1b[31m{name}\x1b[0m: {text}"
 
 
 def name_processes(processes: Sequence[Process], total: int | None = None) -> str:

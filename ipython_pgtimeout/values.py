@@ -12,8 +12,8 @@ import signal as signals
 from collections.abc import Callable
 
 _UNIT_S = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "": 1.0}
-_DURATION = re.compile(r"(\d+\.?\d*(?:e[+-]?\d+)?|\.\d+(?:e[+-]?\d+)?)(ms|[smhd]?)", re.IGNORECASE)
-_SIZE = re.compile(r"(\d+\.?\d*|\.\d+)([kmgt]?)(i?b|)", re.IGNORECASE)
+_DURATION = re.compile(r"(\d+\.?\d*(?:e[+-]?\d+)?|\.\d+(?:e[+-]?\d+)?)(ms|[smhd]?)", re.IGNORECASE | re.ASCII)
+_SIZE = re.compile(r"(\d+\.?\d*|\.\d+)([kmgt]?)(i?b|)", re.IGNORECASE | re.ASCII)
 _LONGEST_S = 365 * 86400.0
 LEFTOVERS = ("wait", "kill", "leave")
 
@@ -119,7 +119,8 @@ def encode_stdin(value: object) -> bytes:
         return value.encode("utf-8", "surrogateescape")
     if isinstance(value, (bytes, bytearray, memoryview)):
         return bytes(value)
-    raise InputError(f"--stdin: a {type(value).__name__} can't be fed to a command; make it a str or bytes")
+    kind = type(value).__name__
+    raise InputError(f"--stdin: a value of type {kind} can't be fed to a command; make it a str or bytes")
 
 
 def parse_environment(value: str) -> tuple[str, str | None]:
