@@ -255,6 +255,7 @@ class Guard:
             self._next_rung = now + self._request.grace_s
             # A stopped process acts on nothing but SIGKILL until it is continued: signal(7).
             processes.signal_groups(targets, rung, signal.SIGCONT)
+        self._lives.walk_soon()
         if not self._signals or self._signals[-1].signal != rung.name:
             self._signals.append(Signalled(now - self._started, rung.name, []))
         known = self._signals[-1].pids

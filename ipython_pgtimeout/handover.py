@@ -28,9 +28,7 @@ def environment_with(added: Mapping[str, str]) -> dict[bytes, bytes]:
     return environment
 
 
-def arguments(
-    script: str, shell: str, strict: bool, environment: Mapping[bytes, bytes], cleanup: contextlib.ExitStack
-) -> list[bytes]:
+def arguments(script: str, shell: str, strict: bool, cleanup: contextlib.ExitStack) -> list[bytes]:
     """The shell with its script. The script is never on stdin, where a ``read`` in it would eat its next lines."""
     if not script.strip():
         raise InputError("there is nothing to run; write a command, for example: make test")
@@ -40,10 +38,10 @@ def arguments(
             f"the script has a NUL byte in line {line}, which no shell can take; write it as $'\\0' or \\0"
         )
     text = _encoded(script, "the script")
-    argv = [_program(shell, environment), *([b"-eu", b"-o", b"pipefail"] if strict else [])]
+    options = [b"-eu", b"-o", b"pipefail"] if strict else []
     if len(text) <= _ARGUMENT_BYTES:
-        return [*argv, b"-c", text]
-    return [*argv, os.fsencode(_file_holding(text, cleanup))]
+        return [os.fsencode(shell), *options, b"-c", text]
+    return [os.fsencode(shell), *options, os.fsencode(_file_holding(text, cleanup))]
 
 
 def _encoded(text: str, what: str) -> bytes:
@@ -54,7 +52,8 @@ def _encoded(text: str, what: str) -> bytes:
         raise InputError(f"{what}: {character} can't be encoded; write it as bytes, for example $'\\xff'") from None
 
 
-def _program(shell: str, environment: Mapping[bytes, bytes]) -> bytes:
+def program(shell: str, environment: Mapping[bytes, bytes]) -> bytes:
+    """The path of the shell; of sh where there is no bash."""
     path = os.fsdecode(environment.get(b"PATH", os.fsencode(os.defpath)))
     found = shutil.which(os.path.expanduser(shell), path=path)
     if found is None and shell == "bash":

@@ -16,6 +16,7 @@ from .processes import Process
 
 MAX_LIVES = 1000
 _FIRST_WALK_S = 0.1
+_SOON_S = 0.03
 _PAUSE_S = 0.25
 _LONGEST_PAUSE_S = 2.0
 _PAUSE_PER_COST = 100
@@ -70,6 +71,11 @@ class Lives:
         now = time.monotonic()
         self._affordable_at = now + min((now - started) * _PAUSE_PER_COST, _LONGEST_PAUSE_S)
         self.next_walk = max(now + self._pause_s, self._affordable_at)
+
+    def walk_soon(self) -> None:
+        """Something has happened, a signal for example: see before long who has gone."""
+        self._pause_s = _PAUSE_S
+        self.next_walk = max(time.monotonic() + _SOON_S, self._affordable_at)
 
     def walk_if_affordable(self) -> None:
         """For one who only wants to show it: as it is now, or as it was a moment ago where there are many."""

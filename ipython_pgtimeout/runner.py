@@ -64,12 +64,13 @@ def supervise(command: Command, show: Show, pace: Pace | None = None, live: Live
         environment = handover.environment_with(command.environment)
         if command.pty:
             environment.setdefault(b"TERM", b"xterm-256color")
-        argv = handover.arguments(command.script, command.shell, command.strict, environment, cleanup)
+        program = handover.program(command.shell, environment)
+        argv = handover.arguments(command.script, command.shell, command.strict, cleanup)
         cwd = handover.directory(command.cwd, cleanup)
         log = None if command.log is None else Log(command.log, cleanup)
         plumbing = Plumbing(command.stdin, command.pty, cleanup)
         request = Request(
-            program=argv[0],
+            program=program,
             argv=argv,
             environment=environment,
             inheritance=Inheritance.current(),

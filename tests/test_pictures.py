@@ -66,6 +66,14 @@ def test_who_was_killed_has_ended_and_the_signals_say_when() -> None:
     assert len([line for line in drawn if "!" in line and "K|" in line]) == 3
 
 
+def test_who_heeds_a_signal_ends_there_and_not_with_the_rest() -> None:
+    """Its parent reaps it, so that the guard learns of its end only by looking."""
+    result = run("sleep 63 & trap '' TERM; sleep 64 & while :; do wait; done", 1, kill_after=1)
+    (gentle,), (deaf,) = lives_of(result, "sleep 63"), lives_of(result, "sleep 64")
+    assert gentle.end == pytest.approx(1.05, abs=0.2)
+    assert deaf.end == pytest.approx(2.0, abs=0.2)
+
+
 def test_no_more_lives_than_the_limit_are_kept() -> None:
     result = run(f"for n in {{1..{MAX_LIVES + 50}}}; do sleep 4.5 & done; wait", 40)
     assert result.returncode == 0
