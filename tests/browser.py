@@ -34,6 +34,7 @@ _QUIET = [
     *("--disable-gpu", "--disable-quic", "--disable-sync", "--disable-dev-shm-usage", "--no-first-run"),
     *("--disable-background-networking", "--disable-component-update"),
 ]
+_IDLE = "() => window.jupyterapp?.shell?.currentWidget?.sessionContext?.session?.kernel?.status === 'idle'"
 _SETTINGS = {
     "apputils-extension/notification": {"fetchNews": "false", "checkForUpdates": False, "doNotDisturbMode": True},
     "docmanager-extension/plugin": {"autosave": False},
@@ -136,8 +137,6 @@ class Lab:
         return found[0]
 
     def _stop(self) -> None:
-        for session in self.request("api/sessions") or []:
-            self.request(f"api/sessions/{session['id']}", "DELETE")
         self._process.terminate()
         try:
             self._process.wait(15)
@@ -180,8 +179,7 @@ class Lab:
             page.goto(f"{self._url}lab/workspaces/{secrets.token_hex(4)}/tree/{name}?token={self._token}")
             shown = Notebook(self, page, name)
             shown.theme(dark)
-            shown.run(0)
-            shown.wait_idle()
+            shown.run_to_end(0)
             yield shown
             assert not shown.errors
         finally:
@@ -209,9 +207,11 @@ class Notebook:
     # -- as a person does it ------------------------------------------------------------------------------
 
     def run(self, cell: int) -> Locator:
-        """Shift+Enter in it, and don't wait. Its output area."""
-        self.cell(cell).locator(".cm-content").click()
-        self.page.keyboard.press("Control+Enter")
+        """Ctrl+Enter in it, and don't wait. Its output area."""
+        editor, before = self.cell(cell).locator(".cm-content"), self.prompt(cell)
+        editor.click()
+        editor.press("Control+Enter")
+        assert wait_until(lambda: self.prompt(cell) != before, 20), f"cell {cell} does not run"
         return self.output(cell)
 
     def run_to_end(self, cell: int, timeout_s: float = 60.0) -> Locator:
@@ -250,9 +250,10 @@ class Notebook:
         self.wait_idle(timeout_s)
 
     def wait_idle(self, timeout_s: float = START_S) -> None:
-        self.page.locator('.jp-NotebookPanel-toolbar .jp-Notebook-ExecutionIndicator[data-status="idle"]').wait_for(
-            timeout=timeout_s * 1000
-        )
+        """Until there is a kernel, and it is idle, and the page says so."""
+        self.page.wait_for_function(_IDLE, timeout=timeout_s * 1000)
+        indicator = self.page.locator('.jp-NotebookPanel-toolbar .jp-Notebook-ExecutionIndicator[data-status="idle"]')
+        indicator.wait_for(timeout=timeout_s * 1000)
 
     def theme(self, dark: bool) -> None:
         name = "JupyterLab Dark" if dark else "JupyterLab Light"

@@ -1,0 +1,146 @@
+"""In JupyterLab, in a browser: what a person sees and presses, and what is left in the process table."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+import psutil
+import pytest
+
+from .browser import Lab, Notebook, opened
+from .watching import kill_marked, marked, program, wait_until, wait_until_gone
+
+pytestmark = pytest.mark.timeout(150)
+GONE_S = 8.0
+STDOUT, STDERR = "application/vnd.jupyter.stdout", "application/vnd.jupyter.stderr"
+STATUS = ".pgtimeout-status"
+HARD_TO_KILL = ("ignores.sh", "own_session.sh", "daemon.py")
+
+
+@pytest.fixture(scope="module")
+def lab() -> Iterator[Lab]:
+    yield from opened()
+
+
+def wait_for_text(notebook: Notebook, cell: int, text: str, times: int = 1) -> None:
+    shown = notebook.output(cell).filter(has_text=text)
+    shown.first.wait_for()
+    assert wait_until(lambda: "".join(shown.all_inner_texts()).count(text) >= times, 30)
+
+
+def hard_to_kill(mark: str, options: str = "60") -> str:
+    """A cell with a child that ignores signals, one in a session of its own, and a daemon. Each says ready."""
+    lines = "\n".join(f"{program(name, mark)} &" for name in HARD_TO_KILL)
+    return f"%%timeout_shell --env MARK={mark} {options}\n{lines}\nwait; sleep 1000"
+
+
+def start_hard_to_kill(notebook: Notebook, mark: str) -> None:
+    notebook.run(1)
+    wait_for_text(notebook, 1, "ready", times=len(HARD_TO_KILL))
+    assert len(marked(mark)) >= 2 * len(HARD_TO_KILL) - 1
+    assert notebook.prompt(1) == "[*]:"
+
+
+def test_output_streams_and_one_status_is_updated_to_the_final_word(lab: Lab) -> None:
+    with lab.notebook("%%timeout_shell 30\nfor n in 1 2 3 4 5 6 7; do echo step $n; sleep 0.5; done") as notebook:
+        output = notebook.run(1)
+        wait_for_text(notebook, 1, "step 1")
+        assert "step 7" not in "".join(output.all_inner_texts())
+        status = notebook.cell(1).locator(STATUS)
+        status.wait_for()
+        seen = []
+
+        def updated() -> bool:
+            assert status.count() == 1
+            seen.append(status.inner_text().replace("\xa0", " ").strip())
+            return not seen[-1].startswith("running")
+
+        assert wait_until(updated, 30)
+        elapsed_s = [float(found[1]) for text in seen if (found := re.match(r"running · ([\d.]+) s of 30 s · ", text))]
+        assert 0.9 < elapsed_s[0] < 2.5
+        assert elapsed_s == sorted(elapsed_s)
+        assert len(set(elapsed_s)) >= 3
+        notebook.wait_over(1)
+        assert re.fullmatch(r"● exit code 0 \(3\.\d s\)", status.inner_text().strip())
+        assert "step 7" in "".join(output.all_inner_texts())
+
+
+def test_the_stop_button_ends_everything_and_says_so(lab: Lab, mark: str) -> None:
+    with lab.notebook(hard_to_kill(mark), "%%timeout_shell 9\necho still here") as notebook:
+        start_hard_to_kill(notebook, mark)
+        notebook.press("interrupt")
+        assert wait_until_gone(mark, GONE_S) == []
+        notebook.wait_over(1)
+        shown = "\n".join(notebook.output(1).all_inner_texts())
+        (line,) = (line for line in shown.splitlines() if line.startswith("KeyboardInterrupt"))
+        assert re.match(r"KeyboardInterrupt: interrupted: SIGINT to \d+ process.*; all are gone", line)
+        assert "Traceback" not in shown
+        assert "still here" in notebook.run_to_end(2).inner_text()
+
+
+def test_a_restart_while_it_is_busy_leaves_nothing(lab: Lab, mark: str) -> None:
+    with lab.notebook(hard_to_kill(mark), "%%timeout_shell 9\necho still here") as notebook:
+        start_hard_to_kill(notebook, mark)
+        notebook.press("restart")
+        notebook.confirm()
+        assert wait_until_gone(mark, GONE_S) == []
+        notebook.wait_idle()
+        notebook.run_to_end(0)
+        assert "still here" in notebook.run_to_end(2).inner_text()
+
+
+@pytest.mark.parametrize("how", ["shut down", "killed"])
+def test_a_kernel_that_ends_while_it_is_busy_leaves_nothing(lab: Lab, mark: str, how: str) -> None:
+    with lab.notebook(hard_to_kill(mark)) as notebook:
+        start_hard_to_kill(notebook, mark)
+        if how == "shut down":
+            (session,) = lab.request("api/sessions")
+            lab.request(f"api/sessions/{session['id']}", "DELETE")
+        else:
+            (kernel,) = (process for process in lab.processes() if "ipykernel_launcher" in process.cmdline())
+            kernel.kill()
+        assert wait_until_gone(mark, GONE_S) == []
+
+
+def test_closing_the_page_ends_nothing_and_coming_back_shows_it_still_runs(lab: Lab, mark: str) -> None:
+    with lab.notebook(f"%%timeout_shell --env MARK={mark} 60\necho ready; sleep 1000") as notebook:
+        notebook.run(1)
+        wait_for_text(notebook, 1, "ready")
+        notebook.page.close()
+        assert marked(mark)
+    assert wait_until_gone(mark, GONE_S) == []
+
+
+def test_a_deadline_shows_one_line(lab: Lab) -> None:
+    cell = "%%timeout_shell 1\nsetsid sleep 1000 &\ntrap '' TERM\nsleep 1000; echo never"
+    with lab.notebook(cell) as notebook:
+        output = notebook.run_to_end(1)
+        error = notebook.cell(1).locator(f'[data-mime-type="{STDERR}"]')
+        words = r"CommandTimeout: timed out after 1 s: SIGTERM to 3 processes, SIGKILL to \d; all are gone \(3\.\d s\)"
+        assert re.fullmatch(words, error.inner_text().strip())
+        assert "ipython_pgtimeout/" not in "".join(output.all_inner_texts())
+
+
+def test_nothing_that_was_promised_of_30_megabytes_is_lost(lab: Lab) -> None:
+    cell = "%%timeout_shell 60\necho the first; yes 0123456789 | head -c 30000000; echo; echo the last"
+    with lab.notebook(cell) as notebook:
+        notebook.run_to_end(1, 90)
+        shown = "".join(notebook.cell(1).locator(f"[data-mime-type='{STDOUT}']").all_text_contents())
+        head, left_out, tail = re.split(r"\[… ([\d,]+) bytes left out …\]\n", shown)
+        assert head.startswith("the first\n0123456789\n0123456789\n")
+        assert tail.endswith("\n0123456789\n01234567\nthe last\n")
+        written = len("the first\n") + 30_000_000 + len("\nthe last\n")
+        assert len(head) + int(left_out.replace(",", "")) + len(tail) in (written, written + 1)  # ends the cut line
+    assert "rate exceeded" not in lab.log()
+
+
+def test_the_watch_would_see_a_survivor(lab: Lab, mark: str) -> None:
+    """The negative control: the same programs under %%bash survive the stop button."""
+    cell = hard_to_kill(mark).replace(f"%%timeout_shell --env MARK={mark} 60", "%%bash")
+    with lab.notebook(cell) as notebook:
+        start_hard_to_kill(notebook, mark)
+        notebook.press("interrupt")
+        notebook.wait_over(1)
+        assert any(process.status() != psutil.STATUS_ZOMBIE for process in marked(mark))
+        kill_marked(mark)
