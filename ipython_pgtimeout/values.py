@@ -11,6 +11,7 @@ import re
 import signal as signals
 from collections.abc import Callable
 
+_INFINITE = ("inf", "infinity")
 _UNIT_S = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "": 1.0}
 _DURATION = re.compile(r"(\d+\.?\d*(?:e[+-]?\d+)?|\.\d+(?:e[+-]?\d+)?)(ms|[smhd]?)", re.IGNORECASE | re.ASCII)
 _SIZE = re.compile(r"(\d+\.?\d*|\.\d+)([kmgt]?)(i?b|)", re.IGNORECASE | re.ASCII)
@@ -24,18 +25,27 @@ class InputError(ValueError):
 
 def parse_timeout(value: str | float) -> float:
     """Seconds. GNU timeout's durations, and ``ms`` and ``inf``; more than a year is taken for a mistake."""
-    text = str(value).strip()
-    if text.lower() in ("inf", "infinity"):
-        return math.inf
-    seconds = _seconds(text, "TIMEOUT", "30, 1.5, 500ms, 2m, 1h or inf")
-    if seconds == 0:
-        raise InputError(f"TIMEOUT must be more than zero, not {text!r}; write for example 30, 500ms, 2m or inf")
-    return seconds
+    return _limit(value, "TIMEOUT", "30, 1.5, 500ms, 2m, 1h or inf")
+
+
+def parse_idle(value: str | float) -> float:
+    """Seconds; ``inf`` for never."""
+    return _limit(value, "--idle", "30s, 5m or inf")
 
 
 def parse_grace(value: str | float) -> float:
     """Seconds, zero included. Not ``inf``: the grace is what bounds how long a command can outlive its deadline."""
     return _seconds(str(value).strip(), "--kill-after", "2s, 500ms or 0")
+
+
+def _limit(value: str | float, what: str, examples: str) -> float:
+    text = str(value).strip()
+    if text.lower() in _INFINITE:
+        return math.inf
+    seconds = _seconds(text, what, examples)
+    if seconds == 0:
+        raise InputError(f"{what} must be more than zero, not {text!r}; write for example {examples}")
+    return seconds
 
 
 def _seconds(text: str, what: str, examples: str) -> float:
@@ -48,21 +58,10 @@ def _seconds(text: str, what: str, examples: str) -> float:
     return seconds
 
 
-def parse_idle(value: str | float) -> float:
-    """Seconds; ``inf`` for never."""
-    text = str(value).strip()
-    if text.lower() in ("inf", "infinity"):
-        return math.inf
-    seconds = _seconds(text, "--idle", "30s, 5m or inf")
-    if seconds == 0:
-        raise InputError(f"--idle must be more than zero, not {text!r}; write for example 30s, 5m or inf")
-    return seconds
-
-
 def parse_size(value: str | float) -> float:
     """Bytes. ``500k``, ``1MB``, ``2MiB``: as in head(1), KB is 1000 bytes, K and KiB are 1024; ``inf`` for no limit."""
     text = str(value).strip()
-    if text.lower() in ("inf", "infinity"):
+    if text.lower() in _INFINITE:
         return math.inf
     match = _SIZE.fullmatch(text)
     if match is None:
