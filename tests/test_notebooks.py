@@ -62,7 +62,8 @@ def _texts(cell: Any) -> Iterator[str]:
 
 
 def _asserts(cell: Any) -> list[str]:
-    """The assertions of a cell that are checked when it is run, those in functions it only defines left out."""
+    """The assertions of a cell that are checked when it is run, those left out that may be passed by: in functions
+    it only defines, and where an exception is caught."""
     tree = ast.parse(TransformerManager().transform_cell(cell.source))  # type: ignore[no-untyped-call]
     to_visit: list[ast.AST] = [*tree.body]
     found = []
@@ -70,7 +71,7 @@ def _asserts(cell: Any) -> list[str]:
         node = to_visit.pop()
         if isinstance(node, ast.Assert):
             found.append(ast.unparse(node.test))
-        elif not isinstance(node, (ast.FunctionDef, ast.ClassDef)):
+        elif not isinstance(node, (ast.FunctionDef, ast.ClassDef, ast.ExceptHandler)):
             to_visit += ast.iter_child_nodes(node)
     return found
 
@@ -214,6 +215,12 @@ def _claims_without_assert(notebook: Notebook) -> None:
     _show(cell, "nothing is left\n")
 
 
+def _claims_only_when_it_fails(notebook: Notebook) -> None:
+    cell = _code(notebook)[-1]
+    cell.source = "try:\n    print('fails')\nexcept ValueError:\n    assert True"
+    _show(cell, "fails\n")
+
+
 def _claims_an_unchecked_result(notebook: Notebook) -> None:
     cell = _code(notebook)[-1]
     cell.source = "%%timeout_shell --result r 5\necho nothing is left"
@@ -247,6 +254,7 @@ SPOILED = [
     (_not_run, outputs),
     (_failed, errors),
     (_claims_without_assert, claims),
+    (_claims_only_when_it_fails, claims),
     (_claims_an_unchecked_result, claims),
     (_compares_times, stability),
     (_shows_a_home, cleanliness),
