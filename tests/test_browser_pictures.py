@@ -1,0 +1,226 @@
+"""The pictures in JupyterLab: what they show, harmless whatever the names, legible in both themes, at any size."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from .browser import Lab, Notebook, opened
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Locator
+
+pytestmark = pytest.mark.timeout(150)
+STATUS, TREE, BARS = ".pgtimeout-status", ".pgtree", ".pgt td i"
+
+BUILD = """\
+%%timeout_shell --result r 4
+echo building
+(setsid sleep 1000 &)      # a daemon
+sleep 2 && echo built &
+trap '' TERM               # deaf to a polite request
+sleep 1000; echo never"""
+
+LESSON = """\
+%%timeout_shell --env MARK={mark} --leftovers leave --out pid 20
+cat >lesson.sh <<'END'
+set -m
+yes | sleep 1001 &
+sleep 1002 &
+(true & exec sleep 1003) &
+sleep 0.3; kill -STOP %2
+sh -c 'setsid sleep 1004 & wait'
+END
+setsid bash lesson.sh & echo $!
+sleep 1"""
+
+HOSTILE = "<img src=x onerror=evil=1><script>evil=1</script>\"'&amp;\u202e\x1b[31m"
+HOSTILE_FILE = '<b id=evil>&"x'  # about as long as a process's name can be
+INJECTED = ".jp-OutputArea :is(img, script, #evil)"
+
+CONTRASTS = """
+root => {
+  const rgba = text => { const n = text.match(/[\\d.]+/g).map(Number); return n.length > 3 ? n : [...n, 1]; };
+  const over = (a, b) => [0, 1, 2].map(i => a[i] * a[3] + b[i] * (1 - a[3])).concat(1);
+  const luminance = c => c.slice(0, 3).map(v => v / 255)
+    .map(v => v <= .04045 ? v / 12.92 : ((v + .055) / 1.055) ** 2.4)
+    .reduce((sum, v, i) => sum + v * [.2126, .7152, .0722][i], 0);
+  const found = [];
+  const texts = document.createTreeWalker(root, NodeFilter.SHOW_TEXT);
+  while (texts.nextNode()) {
+    const element = texts.currentNode.parentElement, text = texts.currentNode.textContent.trim();
+    if (!text || element.closest('style') || !element.checkVisibility()) continue;
+    const chain = [];
+    for (let e = element; e; e = e.parentElement) chain.unshift(getComputedStyle(e));
+    const back = chain.reduce((b, s) => over(rgba(s.backgroundColor), b), [255, 255, 255, 1]);
+    const ink = rgba(getComputedStyle(element).color);
+    ink[3] *= chain.reduce((o, s) => o * Number(s.opacity), 1);
+    const [hi, lo] = [luminance(over(ink, back)), luminance(back)].sort((a, b) => b - a);
+    found.push([text, (hi + .05) / (lo + .05)]);
+  }
+  return found;
+}"""
+
+
+@pytest.fixture(scope="module")
+def lab() -> Iterator[Lab]:
+    yield from opened()
+
+
+def show_timeline(notebook: Notebook, cell: int) -> Locator:
+    shown = notebook.run_to_end(cell)
+    shown.locator("summary").click()
+    shown.locator(BARS).first.wait_for()
+    return shown
+
+
+def is_wider_than_its_place(area: Locator) -> bool:
+    wider: bool = area.evaluate("e => e.scrollWidth > e.clientWidth")
+    return wider
+
+
+def test_the_timeline_is_folded_and_shows_bars_and_marks(lab: Lab) -> None:
+    with lab.notebook(BUILD, "r") as notebook:
+        notebook.run_to_end(1)
+        shown = notebook.run_to_end(2)
+        assert "timed out after 4 s: SIGTERM to 3 processes, SIGKILL to 2; all are gone" in shown.inner_text()
+        assert shown.locator("details[open]").count() == 0
+        assert not shown.locator("table").is_visible()
+        shown.locator("summary").click()
+        bars = shown.locator(BARS)
+        bars.first.wait_for()
+        assert bars.count() == 5
+        assert shown.locator("td i.o").count() == 1
+        assert min(box["width"] for bar in bars.all() if (box := bar.bounding_box())) > 10
+        scale = shown.locator("td.t").first.bounding_box()
+        (at,) = {box["x"] for mark in shown.get_by_title("SIGTERM at").all() if (box := mark.bounding_box())}
+        assert scale is not None
+        assert (at - scale["x"]) / scale["width"] == pytest.approx(4 / 6, abs=0.05)
+        assert shown.get_by_title("SIGKILL at").count() == 2
+        assert not is_wider_than_its_place(notebook.cell(2).locator(".jp-OutputArea"))
+
+
+def test_the_tree_is_boxes_in_boxes_and_its_links_stay_in_the_page(lab: Lab, mark: str) -> None:
+    with lab.notebook(LESSON.format(mark=mark), "%pgtree {pid}") as notebook:
+        notebook.run_to_end(1)
+        tree = notebook.run_to_end(2).locator(TREE)
+        assert tree.locator(".s").count() == 2
+        assert tree.locator(".s .g").count() == 6
+        assert tree.locator(".g .p").count() >= 6
+        assert "stopped" in tree.locator(".t").inner_text()
+        assert "zombie" in tree.locator(".z").inner_text()
+        notebook.page.evaluate("window.sameLoad = true")
+        path = notebook.page.evaluate("location.pathname")
+        link = tree.locator("a").first
+        parent = tree.locator(f"id={(link.get_attribute('href') or '')[1:]}")
+        link.click()
+        assert notebook.page.evaluate("window.sameLoad && location.pathname") == path
+        assert parent.evaluate("e => e.matches(':target') && e.checkVisibility()")
+        assert parent.locator("b").inner_text() == link.inner_text()
+        assert len(notebook.page.context.pages) == 1
+
+
+def test_hostile_names_are_shown_and_nothing_more(lab: Lab, mark: str) -> None:
+    copy = f"cp $(command -v sleep) '{HOSTILE_FILE}'"
+    run = f"(exec -a \"$NAME\" './{HOSTILE_FILE}'"
+    cells = [
+        f"NAME = {HOSTILE!r}",
+        f"%%timeout_shell --env NAME --result r 30\n{copy}\n{run} 4) &",
+        "r",
+        f"%%timeout_shell --env NAME --env MARK={mark} --leftovers leave 30\n{run} 1000) & sleep 0.5",
+        "%pgtree",
+    ]
+    with lab.notebook(*cells) as notebook:
+        notebook.run_to_end(1)
+        notebook.run(2)
+        notebook.cell(2).locator(STATUS).filter(has_text=f"waiting for {HOSTILE_FILE}").wait_for()
+        notebook.wait_over(2)
+        timeline = show_timeline(notebook, 3)
+        notebook.run_to_end(4)
+        tree = notebook.run_to_end(5)
+        for picture in (timeline, tree):
+            text = "".join(picture.all_inner_texts())
+            assert "<img src=x onerror=evil=1><script>evil=1</script>\"'&amp;\\u202e\\x1b[31m" in text
+            assert "\u202e" not in text
+        assert notebook.page.locator(INJECTED).count() == 0
+        assert notebook.page.evaluate("typeof window.evil") == "undefined"
+
+
+def test_the_watch_would_see_an_injection(lab: Lab) -> None:
+    cell = f"from IPython.display import HTML; HTML({HOSTILE + HOSTILE_FILE!r})"
+    with lab.notebook(cell) as notebook:
+        notebook.run_to_end(1)
+        notebook.page.wait_for_function("window.evil === 1")
+        assert notebook.page.locator(INJECTED).count() >= 2
+
+
+def test_all_text_is_legible_in_both_themes(lab: Lab, mark: str) -> None:
+    with lab.notebook(BUILD, "r", LESSON.format(mark=mark), "%pgtree {pid}") as notebook:
+        for dark in (False, True):
+            notebook.theme(dark)
+            notebook.run(1)
+            notebook.cell(1).locator(f"{STATUS} progress").wait_for()
+            contrasts = notebook.cell(1).locator(STATUS).evaluate(CONTRASTS)
+            notebook.wait_over(1)
+            contrasts += notebook.cell(1).locator(STATUS).evaluate(CONTRASTS)
+            contrasts += show_timeline(notebook, 2).locator(".pgt").evaluate(CONTRASTS)
+            notebook.run_to_end(3)
+            contrasts += notebook.run_to_end(4).locator(TREE).evaluate(CONTRASTS)
+            assert len(contrasts) > 50
+            pale = {text: ratio for text, ratio in contrasts if ratio < (3 if text == "●" else 4.5)}
+            assert pale == {}, f"dark: {dark}"
+
+
+def test_five_hundred_processes_stay_readable(lab: Lab, mark: str) -> None:
+    many = "for n in {1..500}; do sleep 1005 & done"
+    cells = [
+        f"%%timeout_shell --no-raise --result r 6\n{many}; wait",
+        "r",
+        f"%%timeout_shell --env MARK={mark} --leftovers leave 30\n{many}",
+        "%pgtree",
+    ]
+    with lab.notebook(*cells) as notebook:
+        notebook.run_to_end(1)
+        started = time.monotonic()
+        shown = show_timeline(notebook, 2)
+        assert shown.locator(BARS).count() == 500
+        notebook.run_to_end(3)
+        tree = notebook.run_to_end(4).locator(TREE)
+        assert tree.locator(".p").count() >= 503
+        assert time.monotonic() - started < 15
+        for cell, inner in ((2, ".pgt .w"), (4, ".pgtree .w")):
+            area = notebook.cell(cell).locator(".jp-OutputArea")
+            assert not is_wider_than_its_place(area)
+            assert not is_wider_than_its_place(area.locator(inner))
+            box = area.bounding_box()
+            assert box is not None
+            assert box["height"] < 1000
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_the_pictures_of_the_readme(lab: Lab, mark: str, theme: str, tmp_path: Path) -> None:
+    """With a folder in the environment variable PGTIMEOUT_SCREENSHOTS they are made anew in there."""
+    folder = Path(os.environ.get("PGTIMEOUT_SCREENSHOTS", tmp_path))
+    with lab.notebook(BUILD, "r", LESSON.format(mark=mark), "%pgtree {pid}", dark=theme == "dark") as notebook:
+
+        def shoot(cell: int, name: str) -> None:
+            notebook.page.mouse.move(0, 0)
+            path = folder / f"{name}-{theme}.png"
+            notebook.cell(cell).screenshot(path=path)
+            assert 4_000 < path.stat().st_size < 150_000
+
+        notebook.run(1)
+        notebook.cell(1).locator(STATUS).filter(has_text="2.").wait_for()
+        shoot(1, "running")
+        notebook.wait_over(1)
+        shoot(1, "timed-out")
+        show_timeline(notebook, 2)
+        shoot(2, "timeline")
+        notebook.run_to_end(3)
+        notebook.run_to_end(4)
+        shoot(4, "tree")
