@@ -153,8 +153,10 @@ def _grouped(lives: Sequence[Life]) -> Iterator[tuple[tuple[int, int], list[Life
     for (sid, _), start in seen.items():
         sessions.setdefault(sid, start)
 
-    def place(life: Life) -> tuple[float, int, float, int, bool]:
-        return sessions[life.sid], life.sid, seen[life.sid, life.pgid], life.pgid, life.pid != life.pgid
+    def place(life: Life) -> tuple[float, ...]:
+        # Starts are known to the clock tick only: who started about together is in the order of the pids.
+        group = sessions[life.sid], life.sid, seen[life.sid, life.pgid], life.pgid
+        return *group, life.pid != life.pgid, round(life.start, 1), life.pid
 
     for key, members in itertools.groupby(sorted(lives, key=place), key=lambda life: (life.sid, life.pgid)):
         yield key, list(members)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from .browser import Lab, Notebook, opened
+from .watching import wait_until
 
 if TYPE_CHECKING:
     from playwright.sync_api import Locator
@@ -23,7 +24,7 @@ BUILD = """\
 echo building
 (setsid sleep 1000 &)      # a daemon
 sleep 2 && echo built &
-trap '' TERM               # deaf to a polite request
+trap "" TERM               # deaf to a polite request
 sleep 1000; echo never"""
 
 LESSON = """\
@@ -43,6 +44,9 @@ HOSTILE = "<img src=x onerror=evil=1><script>evil=1</script>\"'&amp;\u202e\x1b[3
 HOSTILE_FILE = '<b id=evil>&"x'  # about as long as a process's name can be
 INJECTED = ".jp-OutputArea :is(img, script, #evil)"
 
+SEEN = (
+    "e => { const at = e.getBoundingClientRect(); return e.contains(document.elementFromPoint(b.x + 9, b.y + 9)); }"
+)
 CONTRASTS = """
 root => {
   const rgba = text => { const n = text.match(/[\\d.]+/g).map(Number); return n.length > 3 ? n : [...n, 1]; };
@@ -115,13 +119,16 @@ def test_the_tree_is_boxes_in_boxes_and_its_links_stay_in_the_page(lab: Lab, mar
         assert "stopped" in tree.locator(".t").inner_text()
         assert "zombie" in tree.locator(".z").inner_text()
         notebook.page.evaluate("window.sameLoad = true")
+        notebook.page.set_viewport_size({"width": 1100, "height": 320})
         path = notebook.page.evaluate("location.pathname")
-        link = tree.locator("a").first
+        link = tree.locator("li", has_text="sh -c setsid").last.locator("a")
         parent = tree.locator(f"id={(link.get_attribute('href') or '')[1:]}")
+        link.scroll_into_view_if_needed()
+        assert not parent.evaluate(SEEN)
         link.click()
-        assert notebook.page.evaluate("window.sameLoad && location.pathname") == path
-        assert parent.evaluate("e => e.matches(':target') && e.checkVisibility()")
+        assert wait_until(lambda: parent.evaluate(SEEN), 10)
         assert parent.locator("b").inner_text() == link.inner_text()
+        assert notebook.page.evaluate("window.sameLoad && location.pathname") == path
         assert len(notebook.page.context.pages) == 1
 
 
@@ -206,7 +213,8 @@ def test_five_hundred_processes_stay_readable(lab: Lab, mark: str) -> None:
 def test_the_pictures_of_the_readme(lab: Lab, mark: str, theme: str, tmp_path: Path) -> None:
     """With a folder in the environment variable PGTIMEOUT_SCREENSHOTS they are made anew in there."""
     folder = Path(os.environ.get("PGTIMEOUT_SCREENSHOTS", tmp_path))
-    with lab.notebook(BUILD, "r", LESSON.format(mark=mark), "%pgtree {pid}", dark=theme == "dark") as notebook:
+    cells = (BUILD, "r", LESSON.format(mark=mark), "%pgtree {pid}")
+    with lab.notebook(*cells, dark=theme == "dark", width=1200) as notebook:
 
         def shoot(cell: int, name: str) -> None:
             notebook.page.mouse.move(0, 0)
