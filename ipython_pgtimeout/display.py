@@ -57,10 +57,11 @@ class LiveStatus:
         unbroken = " · ".join(escape(fact).replace(" ", "&nbsp;") for fact in facts)
         self._show(" · ".join((phase, *facts)), f"{bar}<b>{escape(phase)}</b> · {unbroken}")
 
-    def finish(self, last_word: str, ok: bool) -> None:
-        """The final word in the same place, if there was one before."""
+    def finish(self, last_word: str, ok: bool) -> bool:
+        """The final word in the same place, if there was one before. Whether it was said."""
         if self._handle is not None:
             self._show(last_word, f"{dot(ok)} {escape(last_word, 500)}")
+        return self._handle is not None
 
     def _show(self, text: str, html: str) -> None:
         bundle = {"text/plain": text, "text/html": f'<div class="pgtimeout-status">{_STYLE}{html}</div>'}

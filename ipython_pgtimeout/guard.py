@@ -39,7 +39,7 @@ _NEVER = float("inf")
 def main(channel: Channel, kernel_fd: int | None) -> None:
     """Wait for one request and see it through. Returns when nothing of the command is left."""
     children = processes.ChildWatch()
-    processes.set_name("pgtimeout-guard")
+    processes.set_name(f"{processes.HELPER}-guard")
     processes.become_subreaper()
     os.setsid()  # whoever signals the launcher's group must not hit the guards with it
     request = _await_request(channel, kernel_fd)

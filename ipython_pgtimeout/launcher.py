@@ -34,7 +34,7 @@ def main(control_fd: int, kernel_fd: int) -> None:
         signal.signal(number, lambda _signum, _frame: None)
     signal.pthread_sigmask(signal.SIG_SETMASK, [])
     os.chdir("/")
-    processes.set_name("pgtimeout")
+    processes.set_name(processes.HELPER)
     processes.become_subreaper()
     for fd in (control_fd, kernel_fd):
         if fd >= 0:

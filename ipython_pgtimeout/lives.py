@@ -16,6 +16,8 @@ from .processes import Process
 
 MAX_LIVES = 1000
 _FIRST_WALK_S = 0.1
+_NEVER = float("inf")
+_SAME_START_S = 0.1
 _SOON_S = 0.03
 _PAUSE_S = 0.25
 _LONGEST_PAUSE_S = 2.0
@@ -46,6 +48,8 @@ class Lives:
         self._guard = os.getpid()
         self._current: dict[int, Life] = {}
         self._past: list[Life] = []
+        # Starts by pid. Who has ended can be met again: as a zombie, when the parent that never waited is gone.
+        self._ended: dict[int, float] = {}
         self._pause_s = _PAUSE_S
         self._affordable_at = self._started
         self.next_walk = self._started + _FIRST_WALK_S
@@ -98,6 +102,8 @@ class Lives:
         start = max(0.0, time.monotonic() - self._started - process.age_s)
         known = self._current.get(process.pid)
         if known is None:
+            if abs(self._ended.get(process.pid, _NEVER) - start) < _SAME_START_S:
+                return False
             if len(self._past) + len(self._current) >= MAX_LIVES:
                 return False
             ppid = process.ppid
@@ -120,3 +126,4 @@ class Lives:
         life = self._current.pop(pid, None)
         if life is not None:
             self._past.append(life._replace(end=time.monotonic() - self._started))
+            self._ended[pid] = life.start

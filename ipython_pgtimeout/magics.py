@@ -120,9 +120,8 @@ class PgTimeout(_Defaults):  # type: ignore[misc]
             if live is not None:
                 live.finish(str(error), ok=False)
             raise
-        if live is not None:
-            live.finish(result.summary(), result.ok)
-        return self._conclude(result, chosen)
+        told = live is not None and live.finish(result.summary(), result.ok)
+        return self._conclude(result, chosen, told)
 
     def _parse(self, line: str, cell: str | None) -> tuple[dict[str, Any], Command]:
         given, timeout, rest = options.split(line, verbatim=cell is None)
@@ -178,7 +177,7 @@ class PgTimeout(_Defaults):  # type: ignore[misc]
             raise InputError(f"--stdin {name}: there is no Python variable {name}; define it first")
         return values.encode_stdin(self._ip.user_ns[name])
 
-    def _conclude(self, result: Result, chosen: dict[str, Any]) -> Result:
+    def _conclude(self, result: Result, chosen: dict[str, Any], told: bool) -> Result:
         if "result" in chosen:
             self._ip.user_ns[chosen["result"]] = result
         for option, stream in _CAPTURES.items():
@@ -189,7 +188,7 @@ class PgTimeout(_Defaults):  # type: ignore[misc]
             raise interrupted(result)
         if not chosen["no_raise"]:
             result.check_returncode()
-        if not result.ok or result.signals or result.survivors:
+        if not told and (not result.ok or result.signals or result.survivors):
             _notify(result.summary())
         return result
 

@@ -16,6 +16,8 @@ import time
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
+HELPER = "pgtimeout"
+"""What the names of our own processes begin with."""
 _PR_SET_NAME = 15
 _PR_SET_CHILD_SUBREAPER = 36
 _TICKS_PER_S = os.sysconf("SC_CLK_TCK")

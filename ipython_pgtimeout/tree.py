@@ -9,7 +9,7 @@ import psutil
 
 from . import processes
 from .markup import escape, visible
-from .processes import Process
+from .processes import HELPER, Process
 
 _STATES = {
     "R": "running",
@@ -118,7 +118,9 @@ def _item(process: Process, here: str, known: set[int]) -> str:
 
 
 def _title(process: Process) -> str:
-    """The command line, after the process's name where it has given itself another, as our helpers do."""
+    """The command line, after the process's name where it has given itself another. Our helpers' name says it all."""
+    if process.name.startswith(HELPER):
+        return f"[{process.name}]"
     named = any(os.path.basename(word).startswith(process.name) for word in process.command.split())
     known = named or process.command.startswith("[")
     return process.command if known else f"[{process.name}] {process.command}"

@@ -74,6 +74,11 @@ def test_who_heeds_a_signal_ends_there_and_not_with_the_rest() -> None:
     assert deaf.end == pytest.approx(2.0, abs=0.2)
 
 
+def test_a_zombie_that_is_adopted_late_is_no_second_life() -> None:
+    result = run("sleep 65 & trap '' TERM; exec sleep 66", 1, kill_after=1)
+    assert sorted(life.command for life in result.processes) == ["sleep 65", "sleep 66"]
+
+
 def test_no_more_lives_than_the_limit_are_kept() -> None:
     result = run(f"for n in {{1..{MAX_LIVES + 50}}}; do sleep 4.5 & done; wait", 40)
     assert result.returncode == 0

@@ -237,9 +237,10 @@ def test_interrupt_ladder(kernel: Kernel, mark: str) -> None:
 
 def test_interrupt_that_a_program_heeds(kernel: Kernel, mark: str) -> None:
     """As in a terminal: it gets SIGINT, cleans up, and that is all."""
-    reply = kernel.submit(
-        "%%timeout_shell 60 --result r\ntrap 'echo cleaned up; exit 7' INT; echo ready; sleep 1000 & wait"
-    )
+    # It is deaf to SIGINT only once it is sleep: the shell's child sets that before it becomes one.
+    job = "sleep 1000 & until [ $(cat /proc/$!/comm) = sleep ]; do :; done"
+    trap = "trap 'echo cleaned up; exit 7' INT"
+    reply = kernel.submit(f"%%timeout_shell 60 --result r\n{trap}; {job}; echo ready; wait")
     kernel.wait_for_text(reply, "ready")
     kernel.interrupt()
     kernel.wait(reply)
