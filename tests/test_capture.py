@@ -143,7 +143,8 @@ def test_stdin_comes_from_a_variable_text_as_utf8(kernel: Kernel) -> None:
     kernel.run("text = 'zwei\\neins €\\n'; raw = b'\\xff\\x00'; number = 3")
     assert kernel.run("%run_timed --stdin text 30 sort").stdout == "eins €\nzwei\n"
     assert kernel.run("%run_timed --stdin raw 30 od -An -tx1").stdout.split() == ["ff", "00"]
-    for name, words in (("number", "a value of type int can't be fed"), ("missing", "there is no Python variable missing")):
+    refused = {"number": "a value of type int can't be fed", "missing": "there is no Python variable missing"}
+    for name, words in refused.items():
         reply = kernel.execute(f"%run_timed --stdin {name} 30 cat")
         assert reply.status == "error"
         assert words in reply.text
