@@ -22,9 +22,9 @@ STATUS, TREE, BARS = ".pgtimeout-status", ".pgtree", ".pgt td i"
 BUILD = """\
 %%timeout_shell --result r 4
 echo building
-(setsid sleep 1000 &)      # a daemon
+(setsid sleep 1000 &)
 sleep 2 && echo built &
-trap "" TERM               # deaf to a polite request
+trap '' TERM
 sleep 1000; echo never"""
 
 LESSON = """\
@@ -44,9 +44,7 @@ HOSTILE = "<img src=x onerror=evil=1><script>evil=1</script>\"'&amp;\u202e\x1b[3
 HOSTILE_FILE = '<b id=evil>&"x'  # about as long as a process's name can be
 INJECTED = ".jp-OutputArea :is(img, script, #evil)"
 
-SEEN = (
-    "e => { const at = e.getBoundingClientRect(); return e.contains(document.elementFromPoint(b.x + 9, b.y + 9)); }"
-)
+SEEN = "e => { const b = e.getBoundingClientRect(); return e.contains(document.elementFromPoint(b.x + 9, b.y + 9)); }"
 CONTRASTS = """
 root => {
   const rgba = text => { const n = text.match(/[\\d.]+/g).map(Number); return n.length > 3 ? n : [...n, 1]; };
