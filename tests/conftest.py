@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import uuid
 from collections.abc import Iterator
 from typing import NamedTuple
 
 import pytest
 
+from ipython_pgtimeout.connection import connection
+
 from .kernels import LOAD, Kernel
-from .watching import kill_marked
+from .watching import kill_marked, wait_until_gone
 
 
 class Combination(NamedTuple):
@@ -49,6 +52,18 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
 @pytest.fixture(scope="session")
 def tally(pytestconfig: pytest.Config) -> Tally:
     return pytestconfig.stash[_TALLY]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _nothing_is_left() -> Iterator[None]:
+    """What the tests themselves leave behind is found by a mark that everything they start inherits."""
+    word = f"session-{uuid.uuid4().hex}"
+    os.environ["PGTIMEOUT_TESTS"] = word
+    yield
+    connection.close()
+    left = wait_until_gone(word, 10)
+    kill_marked(word)
+    assert left == []
 
 
 @pytest.fixture(scope="module")

@@ -81,7 +81,7 @@ def test_the_stop_button_works_in_a_terminal(kernel: Kernel, mark: str) -> None:
 
 def test_the_terminal_hangs_up_with_its_shell_and_spares_who_ignores_that(mark: str) -> None:
     """As with ssh -t: the session's leader is gone, so its terminal is."""
-    job = f"(sleep 60; : {mark}) &"
+    job = f"MARK={mark} sleep 60 &"
     assert run(f"{job} echo started", 30, pty=True).duration < 10
     result = run(f"trap '' HUP; {job} echo started", 30, pty=True, leftovers="leave")
     assert result.stdout == "started\n"
