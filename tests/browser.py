@@ -114,9 +114,12 @@ class Lab:
             "IdentityProvider.token": self._token,
             "LabApp.expose_app_in_browser": True,
         }
+        # A test session that is killed takes its server along, where there is setpriv(1).
+        with_us = ["setpriv", "--pdeathsig", "TERM"] if shutil.which("setpriv") else []
+        command = [*with_us, sys.executable, "-m", "jupyterlab", "--no-browser"]
         with open(self._log, "wb") as log:
             return subprocess.Popen(
-                [sys.executable, "-m", "jupyterlab", "--no-browser", *(f"--{key}={options[key]}" for key in options)],
+                [*command, *(f"--{key}={options[key]}" for key in options)],
                 cwd=self.directory,
                 env={**os.environ, **{name: str(self.directory / path) for name, path in home.items()}},
                 stdin=subprocess.DEVNULL,
