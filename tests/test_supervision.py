@@ -80,7 +80,8 @@ def test_leftovers_kill(kernel: Kernel) -> None:
 
 def test_leftovers_leave(fresh_kernel: Kernel, mark: str) -> None:
     """What was left can go on writing, after the command and after the kernel; its guard goes when it goes."""
-    script = f"{program('writer.py', mark)} & until [ -s {lock_of(mark)} ]; do sleep 0.01; done"
+    # In the foreground: its first process is gone when the shell goes on.
+    script = f"{program('writer.py', mark)}; until [ -s {lock_of(mark)} ]; do sleep 0.01; done"
     reply = fresh_kernel.run(f"%%timeout_shell 60 --leftovers leave --result r\n{script}")
     (left,) = marked(mark)
     assert f"exit code 0; left running: {left.name()} ({left.pid})" in reply.stderr
