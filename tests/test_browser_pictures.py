@@ -33,12 +33,12 @@ cat >lesson.sh <<'END'
 set -m
 yes | sleep 1001 &
 sleep 1002 &
-(true & exec sleep 1003) &
+(sleep 0.5 & exec sleep 1003) &  # its child ends when nobody waits for it any more
 sleep 0.3; kill -STOP %2
 sh -c 'setsid sleep 1004 & wait'
 END
 setsid bash lesson.sh & echo $!
-sleep 1"""
+sleep 2"""
 
 HOSTILE = "<img src=x onerror=evil=1><script>evil=1</script>\"'&amp;\u202e\x1b[31m"
 HOSTILE_FILE = '<b id=evil>&"x'  # about as long as a process's name can be
