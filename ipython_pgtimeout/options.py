@@ -71,7 +71,7 @@ OPTIONS = (
         "bash",
     ),
     Option("strict", ("--strict",), "stop at the first error, as set -euo pipefail does", default=False),
-    Option("cwd", ("--cwd",), "the directory to run in; the kernel's own if not given", "DIR", values.parse_directory),
+    Option("cwd", ("--cwd",), "the directory to run in; the kernel's own if not given", "DIR"),
     Option(
         "env",
         ("-e", "--env"),

@@ -93,10 +93,6 @@ def parse_shell(value: str) -> str:
     return value
 
 
-def parse_directory(value: str) -> str:
-    return value
-
-
 def parse_path(value: str) -> str:
     if not value:
         raise InputError("--log needs the path of a file; write for example --log make.log")
