@@ -209,7 +209,8 @@ class Guard:
 
     def _notice(self, returncode: int) -> None:
         self._notice_at = _NEVER
-        left = processes.alive(processes.descendants(os.getpid()))
+        self._lives.walk()
+        left = self._lives.present
         self._send(Waiting(returncode, left[:_NAMED_AT_MOST], len(left)))
 
     def _tell_status(self) -> None:
