@@ -124,10 +124,13 @@ def assert_inert(source: str) -> Page:
 def hostile() -> Iterator[subprocess.Popen[bytes]]:
     """A process whose command line is an attack."""
     process = subprocess.Popen(["bash", "-c", 'exec -a "$0" sleep 100', HOSTILE])
-    assert wait_until(lambda: psutil.Process(process.pid).name() == "sleep", 10)
-    yield process
-    process.kill()
-    process.wait()
+    try:
+        # Not its name: execve(2) sets that a moment before the new arguments can be read.
+        assert wait_until(lambda: psutil.Process(process.pid).cmdline()[:1] == [HOSTILE], 10)
+        yield process
+    finally:
+        process.kill()
+        process.wait()
 
 
 def test_hostile_names_are_inert_in_the_tree(hostile: subprocess.Popen[bytes]) -> None:
