@@ -1,4 +1,4 @@
-"""The kernel's side of the launcher: start it, take a guard for a command, have the next one ready.
+"""The kernel's side of the launcher: start it, take a guard for a command, and give it back after that.
 
 Each guard waits on a channel of its own. The kernel makes the pair of sockets, hands one end to the
 launcher, which forks a guard for it, and speaks to the guard directly from then on: the launcher is on
@@ -42,43 +42,64 @@ class Connection:
         self._lock = threading.Lock()
         self._process: subprocess.Popen[bytes] | None = None
         self._control: socket.socket | None = None
-        self._spare: Channel | None = None
+        self._idle: list[Channel] = []
+        self._busy = 0
 
     def prepare(self) -> None:
         """See to it that a guard is ready. Does not wait for it."""
         with self._lock:
-            if self._spare is None:
-                self._spare = self._new_channel()
+            if not self._idle:
+                self._idle.append(self._new_channel())
 
     def take(self) -> Channel:
         """A channel to a guard that waits for a request, or soon will. Raises OSError if there can't be one."""
         with self._lock:
-            spare, self._spare = self._spare, None
-            if spare is not None and self._is_running() and not _readable(spare):
-                return spare
-            # A guard that waits has nothing to say, so something to read is the end of file of a dead one.
-            # And without a launcher a living one would be without its safety net.
-            if spare is not None:
-                spare.close()
-            return self._new_channel()
+            while self._idle:
+                channel = self._idle.pop()
+                if self._is_running() and not _readable(channel):
+                    break
+                # A guard that waits has nothing to say, so something to read is the end of file of a dead one.
+                # And without a launcher a living one would be without its safety net.
+                channel.close()
+            else:
+                channel = self._new_channel()
+            self._busy += 1
+            return channel
+
+    def give_back(self, channel: Channel, is_free: bool) -> None:
+        """After `take`, always. A guard that is not free sees the end of file, and ends what it supervises.
+
+        At rest there is one that waits; while many commands run at once, their threads may soon want as many.
+        """
+        with self._lock:
+            self._busy -= 1
+            if self._process is None or not is_free:
+                channel.close()
+            else:
+                self._idle.append(channel)
+            while len(self._idle) > self._busy + 1:
+                self._idle.pop(0).close()
+        if self._process is not None:
+            with contextlib.suppress(OSError):  # no descriptors: the next command will tell, if it is still so
+                self.prepare()
 
     def close(self) -> None:
         """Let the helper processes go: they see it by the end of file."""
         with self._lock:
-            if self._spare is not None:
-                self._spare.close()
+            while self._idle:
+                self._idle.pop().close()
             if self._control is not None:
                 self._control.close()
             if self._process is not None:
                 # It stays for what was left running on purpose; then there is nothing to wait for.
                 with contextlib.suppress(subprocess.TimeoutExpired):
                     self._process.wait(0.5)
-            self._spare = self._control = self._process = None
+            self._control = self._process = None
 
     def forget(self) -> None:
         """In a forked child: the launcher and its channels belong to the parent."""
-        if self._spare is not None:
-            self._spare.close()
+        for channel in self._idle:
+            channel.close()
         if self._control is not None:
             self._control.close()
         if self._process is not None:

@@ -1,308 +1,50 @@
-"""One command's life, in a process of its own: start it, wait, end it, be sure, report.
+"""A process of its own, in which one command after the other is supervised. It never imports IPython.
 
-The guard is forked by the launcher, has one thread, and is a subreaper: every orphan of the command
-becomes its child. So "nothing is left" is ECHILD from waitpid(2), a fact and not a guess, and no daemon
-hides by forking twice. And because it is another process than the kernel, no KeyboardInterrupt, busy
-interpreter lock or crash over there can delay a kill or break it. It never imports IPython.
+The guard is forked by the launcher, has one thread, and is a subreaper: every orphan of a command becomes
+its child. So "nothing is left" is ECHILD from waitpid(2), a fact and not a guess, and no daemon hides by
+forking twice. And because it is another process than the kernel, no KeyboardInterrupt, busy interpreter
+lock or crash over there can delay a kill or break it.
+
+A guard that has nothing left waits for the next command. A new one for each would cost 2 ms of processor
+time, most of it for memory that is shared with the launcher and copied page by page as Python touches it.
 """
 
 from __future__ import annotations
 
-import contextlib
 import os
-import resource
 import select
-import signal
-import subprocess
-import sys
-import time
 
 from . import processes
-from .lives import Lives
-from .protocol import Ask, Channel, Done, Idle, Interrupt, Message, Request, Signalled, Status, Waiting
-from .shell import spawn
-
-NOTICE_AFTER_S = 1.0
-"""How long the shell may be gone with processes left before the kernel is told of them."""
-GIVE_UP_AFTER_S = 3.0
-"""How long SIGKILL may take before what is left is reported as surviving. The guard goes on killing."""
-NOT_STARTED = 126
-"""The return code of a shell that could not be started, as in GNU timeout and the shells."""
-_KILL_AGAIN_AFTER_S = 0.005
-_LINGER_S = 1.0
-_NAMED_AT_MOST = 20
-_MAX_WAIT_S = 3600.0
-_MAXRSS_UNIT_BYTES = 1 if sys.platform == "darwin" else 1024
-_NEVER = float("inf")
+from .inheritance import Inheritance
+from .protocol import Channel, Message, Request
+from .supervision import Supervision
 
 
 def main(channel: Channel, kernel_fd: int | None) -> None:
-    """Wait for one request and see it through. Returns when nothing of the command is left."""
+    """Wait for a request, see it through, and again. Returns when nothing is left and nobody will ask any more."""
     children = processes.ChildWatch()
     processes.set_name(f"{processes.HELPER}-guard")
     processes.become_subreaper()
     os.setsid()  # whoever signals the launcher's group must not hit the guards with it
-    request = _await_request(channel, kernel_fd)
-    if request is not None:
-        guard = Guard(request, channel, kernel_fd, children)
-        if guard.start():
-            guard.watch()
+    mine = Inheritance.current()
+    is_free = True
+    while is_free and (messages := _await_request(channel, kernel_fd)):
+        is_free = Supervision(messages, mine, channel, kernel_fd, children).run()
 
 
-def _await_request(channel: Channel, kernel_fd: int | None) -> Request | None:
+def _await_request(channel: Channel, kernel_fd: int | None) -> list[Message]:
+    """A request, and what may have come with it; nothing if the kernel is gone or has no use for us any more."""
     watched: list[Channel | int] = [channel] if kernel_fd is None else [channel, kernel_fd]
     while True:
         ready, _, _ = select.select(watched, [], [])
         if kernel_fd in ready:
-            return None
-        try:
-            for message in channel.receive():
-                if isinstance(message, Request):
-                    return message
-        except EOFError:
-            return None
-
-
-def _discard(fd: int) -> bool:
-    """Read and forget. False at the end of file, which a terminal without its session tells by an error."""
-    try:
-        return bool(os.read(fd, 1 << 16))
-    except OSError:
-        return False
-
-
-class Guard:
-    """The policy: when which signal is due. How processes are found and hit is in ``processes``."""
-
-    def __init__(
-        self, request: Request, channel: Channel, kernel_fd: int | None, children: processes.ChildWatch
-    ) -> None:
-        self._request = request
-        self._channel: Channel | None = channel
-        self._kernel_fd = kernel_fd
-        self._children = children
-        self._poller = select.poll()
-        for watched in (self._children, channel, kernel_fd):
-            if watched is not None:
-                self._poller.register(watched, select.POLLIN)
-        self._drained: list[int] = []
-        self._shell = 0
-        self._lives = Lives()
-        self._returncode: int | None = None
-        self._reason = "exited"
-        self._interrupts = 0
-        self._signals: list[Signalled] = []
-        self._started = time.monotonic()
-        self._deadline = self._started + request.timeout_s
-        self._notice_at = _NEVER
-        self._ladder: list[signal.Signals] = []
-        self._next_rung = _NEVER
-        self._give_up_at = _NEVER
-
-    def start(self) -> bool:
-        """Start the shell. Says so, and returns False, if it can't be."""
-        assert self._channel is not None
-        fds = self._channel.fds
-        own, self._drained = fds[:4], fds[4:]
-        fds.clear()
-        try:
-            self._shell = spawn(self._request, *own)
-        except (OSError, ValueError, subprocess.SubprocessError) as error:
-            self._returncode, self._reason = NOT_STARTED, "failed-to-start"
-            self._report((error.strerror if isinstance(error, OSError) else None) or str(error))
-            return False
-        self._lives.started(self._shell)
-        return True
-
-    def watch(self) -> None:
-        """Until no process of the command is left, or they are no longer ours."""
-        while self._reap() and self._tick(time.monotonic()):
-            self._wait(self._due_at() - time.monotonic())
-        self._report()
-        self._linger()
-
-    # -- what has happened --------------------------------------------------------------------------------
-
-    def _reap(self) -> bool:
-        """Collect the children that have ended. False when no process of the command is left at all."""
-        while True:
-            try:
-                ended = processes.ended_child()
-                if ended:
-                    self._lives.ended(ended)
-                pid, status = os.waitpid(ended or -1, os.WNOHANG)
-            except ChildProcessError:
-                return False
-            if not pid:
-                return True
-            if pid == self._shell and self._returncode is None:  # its number can come again once it is reaped
-                self._returncode = os.waitstatus_to_exitcode(status)
-                self._notice_at = time.monotonic() + NOTICE_AFTER_S
-
-    def _wait(self, timeout_s: float) -> None:
-        for fd, _ in self._poller.poll(min(max(timeout_s, 0.0), _MAX_WAIT_S) * 1000):
-            if fd == self._children.fileno():
-                self._children.clear()
-            elif fd == self._kernel_fd:
-                self._kernel_is_gone()
-            elif self._channel is not None:  # None: the loop's last turn has found the kernel gone
-                self._listen(self._channel)
-
-    def _listen(self, channel: Channel) -> None:
+            return []
         try:
             messages = channel.receive()
         except EOFError:
-            self._kernel_is_gone()
-            return
-        for message in messages:
-            if isinstance(message, Ask):
-                self._tell_status()
-            if isinstance(message, Idle) and not self._ladder:
-                self._end("idle", self._first_signal())
-            if isinstance(message, Interrupt) and message.presses > self._interrupts:
-                self._interrupts = message.presses
-                if self._ladder:
-                    self._end(self._reason, signal.SIGKILL)  # it is ending already: the user is in a hurry
-                else:
-                    self._end("interrupted", signal.SIGINT, signal.SIGTERM)
-
-    def _kernel_is_gone(self) -> None:
-        """The kernel has closed the channel, or its pidfd says it is dead: a child it has forked may still
-        hold its end of the channel open, so end of file alone would not tell."""
-        self._let_go_of_the_kernel()
-        if not self._ladder:
-            self._end("kernel-died", self._first_signal())
-
-    def _let_go_of_the_kernel(self) -> None:
-        for watched in (self._channel, self._kernel_fd):
-            if watched is not None:
-                self._poller.unregister(watched)
-        if self._channel is not None:
-            self._channel.close()
-        self._channel = self._kernel_fd = None
-
-    # -- what is due --------------------------------------------------------------------------------------
-
-    def _due_at(self) -> float:
-        return min(self._lives.next_walk, self._next_rung if self._ladder else min(self._deadline, self._notice_at))
-
-    def _tick(self, now: float) -> bool:
-        """Do what is due. False when there is nothing more to do for us."""
-        if now >= self._lives.next_walk:
-            self._lives.walk()
-        if not self._ladder:
-            if now >= self._deadline:
-                self._end("timeout", self._first_signal())
-            elif self._returncode is not None:
-                if self._request.leftovers == "leave":
-                    return False
-                if self._request.leftovers == "kill":
-                    self._end("exited", self._first_signal())
-                elif now >= self._notice_at:
-                    self._notice(self._returncode)
-        if self._ladder and (now >= self._next_rung or self._shell_has_heeded_the_interrupt()):
-            self._climb(now)
-        return now < self._give_up_at
-
-    def _first_signal(self) -> signal.Signals:
-        return signal.Signals(self._request.signal)
-
-    def _notice(self, returncode: int) -> None:
-        self._notice_at = _NEVER
-        self._lives.walk()
-        left = self._lives.present
-        self._send(Waiting(returncode, left[:_NAMED_AT_MOST], len(left)))
-
-    def _tell_status(self) -> None:
-        self._lives.walk_if_affordable()
-        reaped = resource.getrusage(resource.RUSAGE_CHILDREN)
-        present = self._lives.present
-        self._send(
-            Status(
-                returncode=self._returncode,
-                signal=self._signals[-1].signal if self._signals else "",
-                rung_left_s=max(0.0, self._next_rung - time.monotonic()),
-                names=[process.name for process in present[:_NAMED_AT_MOST]],
-                processes=len(present),
-                cpu_s=reaped.ru_utime + reaped.ru_stime + sum(process.cpu_s for process in present),
-                rss_bytes=sum(process.rss_bytes for process in present),
-            )
-        )
-
-    def _end(self, reason: str, *rungs: signal.Signals) -> None:
-        """Set up the ladder: after each signal a grace for *everything* to go, then SIGKILL until it has."""
-        self._reason = reason
-        gentle = [rung for rung in rungs if rung != signal.SIGKILL] if self._request.grace_s > 0 else []
-        self._ladder = [*gentle, signal.SIGKILL]
-        self._next_rung = time.monotonic()
-
-    def _shell_has_heeded_the_interrupt(self) -> bool:
-        """TERM follows INT at once when the shell is gone: what it left in the background ignores INT."""
-        return self._returncode is not None and self._reason == "interrupted" and self._ladder[0] == signal.SIGTERM
-
-    def _climb(self, now: float) -> None:
-        rung = self._ladder[0]
-        # Counted before they are hit: a process that dies of the first signal takes its children's place from us.
-        self._lives.walk()
-        targets = [process.pid for process in self._lives.present]
-        if rung == signal.SIGKILL:
-            # It stays on top and is sent again: what was forked since the walk must go too.
-            self._give_up_at = min(self._give_up_at, now + GIVE_UP_AFTER_S)
-            self._next_rung = now + _KILL_AGAIN_AFTER_S
-            # A walk of its own, that kills as it goes: what forks and exits is gone for one that looks further first.
-            processes.signal_groups(processes.descendants(os.getpid()), rung)
-        else:
-            del self._ladder[0]
-            self._next_rung = now + self._request.grace_s
-            # A stopped process acts on nothing but SIGKILL until it is continued: signal(7).
-            processes.signal_groups(targets, rung, signal.SIGCONT)
-        self._lives.walk_soon()
-        if not self._signals or self._signals[-1].signal != rung.name:
-            self._signals.append(Signalled(now - self._started, rung.name, []))
-        known = self._signals[-1].pids
-        known += sorted(set(targets) - set(known))
-
-    # -- the end ------------------------------------------------------------------------------------------
-
-    def _report(self, error: str = "") -> None:
-        self._lives.walk()  # who was reaped by a parent that then died has ended, too
-        used = resource.getrusage(resource.RUSAGE_CHILDREN)
-        self._send(
-            Done(
-                pid=self._shell,
-                returncode=self._returncode,
-                reason=self._reason,
-                duration_s=time.monotonic() - self._started,
-                cpu_s=used.ru_utime + used.ru_stime,
-                max_rss_bytes=used.ru_maxrss * _MAXRSS_UNIT_BYTES,
-                signals=self._signals,
-                survivors=self._lives.present,
-                processes=self._lives.all(),
-                error=error,
-            )
-        )
-
-    def _send(self, message: Message) -> None:
-        if self._channel is not None:
-            with contextlib.suppress(OSError):
-                self._channel.send(message)
-
-    def _linger(self) -> None:
-        """Stay with what is left: reap it, go on killing what must die, and read what the others write.
-
-        Processes that were left running on purpose still hold our pipes: unread, they would block for ever
-        or die of SIGPIPE. We read only once the kernel has let go, so as to take nothing from it.
-        """
-        while self._reap():
-            if self._ladder:
-                processes.signal_groups(processes.descendants(os.getpid()), signal.SIGKILL)
-            for fd, _ in self._poller.poll(_LINGER_S * 1000):
-                if fd == self._children.fileno():
-                    self._children.clear()
-                elif fd in self._drained:
-                    if not _discard(fd):
-                        self._poller.unregister(fd)
-                else:
-                    self._let_go_of_the_kernel()
-                    for drained in self._drained:
-                        self._poller.register(drained, select.POLLIN)
+            return []
+        # What comes before a request was for the last command: an interrupt that has crossed with our word of its end.
+        while messages and not isinstance(messages[0], Request):
+            del messages[0]
+        if messages:
+            return messages

@@ -36,14 +36,14 @@ class Inheritance(NamedTuple):
         )
 
     @contextlib.contextmanager
-    def assumed(self) -> Iterator[None]:
-        """This process takes the attributes on while its child is spawned, and gives back what it can.
+    def assumed(self, mine: Inheritance) -> Iterator[None]:
+        """This process, which has ``mine``, takes the attributes on while its child is spawned, and then gives
+        back what it can.
 
         Taking them on in the parent needs no code between fork and exec. Soft limits and affinity can
         always be given back; hard limits and niceness only by a privileged process, and a guard that is
         as limited and as nice as its kernel still does its work.
         """
-        mine = Inheritance.current()
         os.umask(self.umask)
         _set_affinity(self.affinity, mine.affinity)
         _set_niceness(self.niceness, mine.niceness)

@@ -60,8 +60,9 @@ class Interrupts:
             with contextlib.suppress(OSError):
                 os.write(self._previous_wakeup, signals)
 
-    def forward_to(self, channel: Channel) -> None:
-        """From now on; what has come before is sent now. Only after the request, which it must not cut in two."""
+    def forward_to(self, channel: Channel | None) -> None:
+        """From now on; what has come before is sent now. Only after the request, which it must not cut in two,
+        and only until the guard is given back: then it is another command's."""
         self._channel = channel
         if self.count:
             self._send()

@@ -55,9 +55,10 @@ class Lives:
         self.next_walk = self._started + _FIRST_WALK_S
         self.present: list[Process] = []
 
-    def started(self, shell: int) -> None:
-        """The shell's pid: the one child of the guard that it has not adopted."""
+    def started(self, shell: int, command: str) -> None:
+        """The shell, leader of its session: the one child of the guard that it has not adopted."""
         self._shell = shell
+        self._current[shell] = Life(shell, self._guard, shell, shell, command, start=0.0, end=None, adopted=False)
 
     def walk(self) -> None:
         """Look at every process of the command there is now."""
@@ -88,10 +89,15 @@ class Lives:
 
     def ended(self, pid: int) -> None:
         """A child of the guard is a zombie and about to be reaped: the last look at it."""
-        process = processes.look_up(pid)
-        if process is not None and pid not in self._current:
+        if pid not in self._current and (process := processes.look_up(pid)) is not None:
             self._meet(process)
         self._end(pid)
+
+    def all_ended(self) -> None:
+        """Nothing is left, so that there is nothing to walk: whoever is not known to have ended has now."""
+        self.present = []
+        for pid in list(self._current):
+            self._end(pid)
 
     def all(self) -> list[Life]:
         """In the order of their starts."""

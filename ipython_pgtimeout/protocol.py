@@ -18,6 +18,7 @@ from .processes import Process
 
 _HEADER_BYTES = 8
 _MAX_FDS = 8
+_READ_BYTES = 1 << 16
 
 
 class Request(NamedTuple):
@@ -86,7 +87,7 @@ class Signalled(NamedTuple):
 
 class Done(NamedTuple):
     """Guard to kernel: the command is over. ``survivors`` are the processes that are still there; ``error``
-    says why the shell could not be started."""
+    says why the shell could not be started; a guard that ``is_free`` waits for the next request."""
 
     pid: int
     returncode: int | None
@@ -98,6 +99,7 @@ class Done(NamedTuple):
     survivors: list[Process]
     processes: list[Life]
     error: str
+    is_free: bool
 
 
 class Swept(NamedTuple):
@@ -133,7 +135,7 @@ class Channel:
         Raises EOFError when the other side is gone.
         """
         try:
-            data, fds, _, _ = socket.recv_fds(self.socket, 1 << 18, _MAX_FDS)
+            data, fds, _, _ = socket.recv_fds(self.socket, _READ_BYTES, _MAX_FDS)
         except ConnectionResetError:
             data, fds = b"", []
         for fd in fds:

@@ -80,15 +80,20 @@ def supervise(command: Command, show: Show, pace: Pace | None = None, live: Live
             leftovers=command.leftovers,
             terminal=command.pty,
         )
-        with contextlib.closing(_take_guard()) as channel:
-            drained = [file.fileno() for file, _ in plumbing.outputs] if command.leftovers == "leave" else []
+        drained = [file.fileno() for file, _ in plumbing.outputs] if command.leftovers == "leave" else []
+        is_free = False
+        channel = _take_guard()
+        try:
             with contextlib.suppress(BrokenPipeError):  # the guard is dead: the loop will meet the end of file
                 channel.send(request, [*plumbing.far_ends, cwd, *drained])
                 interrupts.forward_to(channel)
+            # What can be done later is done after the request: the shell starts meanwhile.
             plumbing.hand_over()
             run = _Run(command, interrupts, channel, plumbing, log, Batcher(show, pace), live)
-            run.loop()
-        connection.prepare()
+            is_free = run.loop()
+        finally:
+            interrupts.forward_to(None)
+            connection.give_back(channel, is_free)
     return run.result(interrupts.count > 0)  # counted to the last moment of our handler
 
 
@@ -134,8 +139,9 @@ class _Run:
         if self._feeder is not None:
             self._poller.register(self._feeder, select.POLLOUT)
 
-    def loop(self) -> None:
-        """Until the guard has reported. What was written before it is in the pipes by then, and read."""
+    def loop(self) -> bool:
+        """Until the guard has reported, and whether it is free. What was written before is in the pipes by then,
+        and read."""
         while self._end is None:
             ready = self._poller.poll(self._wait_ms())
             for fd, _ in ready:
@@ -156,6 +162,7 @@ class _Run:
                 self._tell(Ask())
             self._batcher.show_if_due()
         self._drain()
+        return self._end.is_free
 
     def _wait_ms(self) -> float:
         """Until the next thing is due."""

@@ -7,15 +7,20 @@ import os
 import subprocess
 import termios
 
+from .inheritance import Inheritance
 from .protocol import Request
 
 
-def spawn(request: Request, stdin: int, stdout: int, stderr: int, cwd: int) -> int:
+def spawn(request: Request, mine: Inheritance, stdin: int, stdout: int, stderr: int, cwd: int) -> int:
     """The pid of the shell, which has default signal dispositions and descriptors 0, 1 and 2 only. The four
-    descriptors are closed. Raises OSError, ValueError or SubprocessError if it can't be started."""
+    descriptors are closed. ``mine`` is what this process goes back to. Raises OSError, ValueError or
+    SubprocessError if it can't be started.
+
+    Not by posix_spawn(3): it takes 0.04 ms less, but glibc's leaves two signals of its own ignored.
+    """
     try:
         os.fchdir(cwd)
-        with request.inheritance.assumed():
+        with request.inheritance.assumed(mine):
             shell = subprocess.Popen(
                 request.argv,
                 executable=request.program,

@@ -85,29 +85,35 @@ def test_a_magic_that_is_not_whole_is_one_line_and_starts_nothing(
     _assert_refused(kernel, tmp_path, code.replace("{touch}", f"touch {tmp_path}/started"), words)
 
 
-def _spare(kernel: Kernel) -> list[int]:
-    """The guard that waits for the next command; a moment after the start or a command, it is there."""
-    assert wait_until(lambda: named_children(kernel.pid, "pgtimeout") and kernel.guards(), 10)
-    return [guard.pid for guard in kernel.guards()]
+def _waiting(kernel: Kernel) -> list[tuple[int, int]]:
+    """The guards that wait for a command, and how often each was given a processor: none while it waits."""
+    readings: list[list[tuple[int, int]]] = [[]]
+
+    def is_settled() -> bool:
+        readings.append([(guard.pid, sum(guard.num_ctx_switches())) for guard in kernel.guards()])
+        return readings[-1] != [] and readings[-1] == readings[-2]
+
+    assert wait_until(lambda: named_children(kernel.pid, "pgtimeout") and is_settled(), 10)
+    return readings[-1]
 
 
 def _assert_refused(kernel: Kernel, tmp_path: Path, code: str, words: str) -> None:
-    spare = _spare(kernel)
+    waiting = _waiting(kernel)
     reply = kernel.execute(code)
     assert reply.status == "error"
     (line,) = reply.text.splitlines()
     assert line.startswith("UsageError: ")
     assert words in line
     assert not (tmp_path / "started").exists()
-    assert [guard.pid for guard in kernel.guards()] == spare, "a guard was taken"
+    assert _waiting(kernel) == waiting, "a guard was woken"
 
 
 def test_the_same_line_without_the_mistake_does_start(kernel: Kernel, tmp_path: Path) -> None:
     """What the tests above look for does happen when there is no mistake."""
-    spare = _spare(kernel)
+    waiting = _waiting(kernel)
     kernel.run(f"%run_timed 5 touch {tmp_path}/started")
     assert (tmp_path / "started").exists()
-    assert [guard.pid for guard in kernel.guards()] != spare
+    assert _waiting(kernel) != waiting
 
 
 @pytest.mark.parametrize(

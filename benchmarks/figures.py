@@ -1,0 +1,119 @@
+"""What a figure is: samples of ours and of our peers, goals, and how both read as a table and as JSON.
+
+A sample is one round's. Medians are compared, because a single round can meet anything on a shared machine;
+the spread shown is from the 10th to the 90th percentile.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+Samples = dict[str, list[float]]
+OURS = "ours"
+
+
+@dataclass(frozen=True)
+class Goal:
+    """``at`` is a statistic of ours; with ``against`` it is divided by that peer's."""
+
+    limit: float
+    against: str = ""
+    at: str = "median"
+
+    def value(self, samples: Mapping[str, Sequence[float]]) -> float:
+        ours = STATISTICS[self.at](samples[OURS])
+        return ours / STATISTICS[self.at](samples[self.against]) if self.against else ours
+
+
+@dataclass(frozen=True)
+class Figure:
+    """``samples`` are in ``unit``, ours under `OURS`; every other name is a peer's."""
+
+    name: str
+    unit: str
+    samples: Mapping[str, Sequence[float]]
+    goals: tuple[Goal, ...] = ()
+    more_is_better: bool = False
+
+    def is_met(self, goal: Goal) -> bool:
+        value = goal.value(self.samples)
+        return value >= goal.limit if self.more_is_better else value <= goal.limit
+
+    def told(self, goal: Goal) -> str:
+        """``p99 ≤ 5: met, 3.1``"""
+        what = "" if goal.at == "median" else f"{goal.at} "
+        sign = "≥" if self.more_is_better else "≤"
+        verdict = "met" if self.is_met(goal) else "**missed**"
+        reached = "" if goal.at == "median" else f", {number(goal.value(self.samples))}"
+        return f"{what}{sign} {goal.limit:g}: {verdict}{reached}"
+
+    def rows(self) -> Iterator[list[str]]:
+        """Cells of the table: ours by itself where there is something to say of it, then a row for each peer."""
+        peers = [name for name in self.samples if name != OURS]
+        absolute = [goal for goal in self.goals if not goal.against]
+        head = [f"{self.name}, {self.unit}", spread(self.samples[OURS])]
+        if absolute or not peers:
+            yield [*head, "", "", "; ".join(map(self.told, absolute))]
+            head = ["", ""]
+        for peer in peers:
+            ratio = number(Goal(0, peer).value(self.samples))
+            goals = "; ".join(self.told(goal) for goal in self.goals if goal.against == peer)
+            yield [*head, f"{peer}: {spread(self.samples[peer])}", ratio, goals]
+            head = ["", ""]
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "name": self.name,
+            "unit": self.unit,
+            "samples": {who: _summary(values) for who, values in self.samples.items()},
+            "goals": [
+                {"text": self.told(goal), "against": goal.against, "met": self.is_met(goal)} for goal in self.goals
+            ],
+        }
+
+
+def percentile(samples: Sequence[float], percent: float) -> float:
+    """The smallest sample that so many per cent of them do not exceed."""
+    ordered = sorted(samples)
+    return ordered[min(len(ordered) - 1, int(len(ordered) * percent / 100))]
+
+
+STATISTICS: dict[str, Callable[[Sequence[float]], float]] = {
+    "median": statistics.median,
+    "p99": lambda samples: percentile(samples, 99),
+    "worst": max,
+}
+
+
+def number(value: float) -> str:
+    """Three significant digits, without an exponent."""
+    digits = next((digits for size, digits in ((100, 0), (10, 1), (1, 2)) if abs(value) >= size), 3)
+    return f"{value:,.{digits}f}"
+
+
+def spread(samples: Sequence[float]) -> str:
+    median = number(statistics.median(samples))
+    if len(samples) == 1:
+        return median
+    return f"{median} ({number(percentile(samples, 10))} to {number(percentile(samples, 90))})"
+
+
+def table(figures: Sequence[Figure]) -> str:
+    """In Markdown."""
+    rows = [["figure", OURS, "peer", "ours / peer", "goal"], ["---"] * 5]
+    for figure in figures:
+        rows += figure.rows()
+    return "\n".join("| " + " | ".join(row) + " |" for row in rows)
+
+
+def _summary(samples: Sequence[float]) -> dict[str, float]:
+    summary = {
+        "rounds": len(samples),
+        "p10": percentile(samples, 10),
+        "p90": percentile(samples, 90),
+        **{name: statistic(samples) for name, statistic in STATISTICS.items()},
+    }
+    return {name: round(value, 4) for name, value in summary.items()}

@@ -1,0 +1,63 @@
+"""Many commands: at once, from threads of one process, and one after the other."""
+
+from __future__ import annotations
+
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+
+import bounded_subprocess
+
+from ipython_pgtimeout import run
+
+from .figures import OURS, Figure, Goal
+from .kernels import in_turn, kernel
+
+BASH = ["bash", "-c", "true"]
+AT_ONCE = 100
+IN_A_ROW = """
+import gc, os, psutil, statistics, time
+def state():
+    gc.collect()
+    me = psutil.Process()
+    return {"fds": me.num_fds(), "memory": me.memory_info().rss / 1e6, "threads": me.num_threads()}
+def commands(count):
+    took = []
+    for _ in range(count):
+        started = time.perf_counter()
+        get_ipython().run_line_magic("run_timed", "5 echo x")
+        took.append((time.perf_counter() - started) * 1000)
+    return took
+"""
+
+
+def measure(share: float) -> Iterator[Figure]:
+    contenders: dict[str, Callable[[], object]] = {
+        OURS: lambda: run("true", 30),
+        "`subprocess.run`": lambda: subprocess.run(BASH, capture_output=True),
+        "bounded_subprocess": lambda: bounded_subprocess.run(BASH, timeout_seconds=30),
+    }
+    rates = in_turn({name: partial(_per_second, call) for name, call in contenders.items()}, max(2, int(20 * share)))
+    yield Figure(f"{AT_ONCE} commands at once, from as many threads", "commands/s", rates, more_is_better=True)
+    hundred = max(5, int(100 * share))
+    with kernel() as measured:
+        measured.execute(IN_A_ROW)
+        measured.execute(f"commands({hundred}); before = state(); first = commands({hundred})")
+        measured.execute(f"middle = commands({8 * hundred}); last = commands({hundred}); after = state()")
+        first, last = measured.value("first"), measured.value("last")
+        before, after = measured.value("before"), measured.value("after")
+    name = f"{10 * hundred:,} commands in a row: the last {hundred}"
+    yield Figure(name, "ms", {OURS: last, f"the first {hundred}": first}, (Goal(1.1, f"the first {hundred}"),))
+    for what, unit, limit in (("fds", "descriptors", 0), ("threads", "threads", 0), ("memory", "MB", 1)):
+        yield Figure(f"what they have added: {what}", unit, {OURS: [after[what] - before[what]]}, (Goal(limit),))
+
+
+def _per_second(call: Callable[[], object]) -> float:
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        list(pool.map(lambda _: None, range(AT_ONCE)))
+        started = time.perf_counter()
+        for done in [pool.submit(call) for _ in range(AT_ONCE)]:
+            done.result()
+        return AT_ONCE / (time.perf_counter() - started)
