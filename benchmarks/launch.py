@@ -49,12 +49,12 @@ def measure(share: float) -> Iterator[Figure]:
         quick = {name: partial(_in_a_row, cell) for name, cell in cells.items() if name not in SLOW}
         samples = _net(in_turn(quick, int(60 * share)))
         yield Figure("a cell that runs `true`, net of `pass`, back to back", "ms", samples, goals)
-        samples = _net(in_turn(cells, int(100 * share), PAUSE_S))
+        samples = _net(in_turn(cells, int(60 * share), PAUSE_S))
         yield Figure("the same with 0.2 s between cells", "ms", samples, goals)
     calls = {name: partial(_call_ms, call) for name, call in CALLS.items()}
     samples = in_turn({name: partial(_in_a_row, call) for name, call in calls.items()}, int(60 * share))
     yield Figure("`run()` of `true`, back to back", "ms", samples)
-    yield Figure("the same with 0.2 s between calls", "ms", in_turn(calls, int(100 * share), PAUSE_S))
+    yield Figure("the same with 0.2 s between calls", "ms", in_turn(calls, int(60 * share), PAUSE_S))
 
 
 def _cell_ms(measured: Kernel, code: str) -> float:

@@ -56,10 +56,10 @@ class Connection:
         with self._lock:
             while self._idle:
                 channel = self._idle.pop()
-                if self._is_running() and not _readable(channel):
+                # Those who wait have nothing to say, so something to read is the end of file of the dead. And
+                # without a launcher a living guard would be without its safety net.
+                if self._control is not None and not _readable(channel, self._control):
                     break
-                # A guard that waits has nothing to say, so something to read is the end of file of a dead one.
-                # And without a launcher a living one would be without its safety net.
                 channel.close()
             else:
                 channel = self._new_channel()
@@ -110,7 +110,7 @@ class Connection:
         ours, theirs = socket.socketpair()
         with theirs:
             try:
-                if self._control is None or not self._is_running():
+                if self._control is None or _readable(self._control):
                     self._start()
                 assert self._control is not None
                 socket.send_fds(self._control, [b"+"], [theirs.fileno()])
@@ -119,12 +119,11 @@ class Connection:
                 raise
         return Channel(ours)
 
-    def _is_running(self) -> bool:
-        return self._process is not None and self._process.poll() is None
-
     def _start(self) -> None:
         if self._control is not None:
             self._control.close()
+        if self._process is not None:
+            self._process.wait()  # its descriptors are closed: it is all but dead
         ours, theirs = socket.socketpair()
         kernel_fd = _pidfd_of_this_process()
         inherited = [fd for fd in (theirs.fileno(), kernel_fd) if fd >= 0]
@@ -151,8 +150,11 @@ def _pidfd_of_this_process() -> int:
     return -1
 
 
-def _readable(channel: Channel) -> bool:
-    return bool(select.select([channel], [], [], 0)[0])
+def _readable(*sockets: Channel | socket.socket) -> bool:
+    poller = select.poll()  # not select(2), which takes no descriptor above 1023
+    for each in sockets:
+        poller.register(each, select.POLLIN)
+    return bool(poller.poll(0))
 
 
 connection = Connection()

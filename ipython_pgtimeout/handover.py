@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import shutil
 import tempfile
@@ -55,12 +56,20 @@ def _encoded(text: str, what: str) -> bytes:
 def program(shell: str, environment: Mapping[bytes, bytes]) -> bytes:
     """The path of the shell; of sh where there is no bash."""
     path = os.fsdecode(environment.get(b"PATH", os.fsencode(os.defpath)))
-    found = shutil.which(os.path.expanduser(shell), path=path)
-    if found is None and shell == "bash":
-        found = shutil.which("sh", path=path)
+    found = _find(shell, path)
+    if found is None or not os.access(found, os.X_OK):
+        _find.cache_clear()
+        found = _find(shell, path)
     if found is None:
         raise InputError(f"--shell: there is no program {shell!r}; write for example bash, sh or /bin/zsh")
     return os.fsencode(os.path.abspath(found))
+
+
+@functools.cache
+def _find(shell: str, path: str) -> str | None:
+    """Remembered for as long as it is there, as shells do it: a search is a good part of a launch."""
+    found = shutil.which(os.path.expanduser(shell), path=path)
+    return shutil.which("sh", path=path) if found is None and shell == "bash" else found
 
 
 def _file_holding(script: bytes, cleanup: contextlib.ExitStack) -> str:

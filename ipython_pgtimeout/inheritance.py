@@ -18,12 +18,12 @@ _LIMITS = sorted(set(_LIMITS))  # RLIMIT_OFILE is another name of RLIMIT_NOFILE
 
 
 class Inheritance(NamedTuple):
-    """Process attributes that survive execve(2)."""
+    """Process attributes that survive execve(2); ``limits`` are soft and hard ones in the order of `_LIMITS`."""
 
     umask: int
     niceness: int
     affinity: frozenset[int]
-    limits: dict[int, tuple[int, int]]
+    limits: tuple[tuple[int, int], ...]
 
     @classmethod
     def current(cls) -> Inheritance:
@@ -32,7 +32,7 @@ class Inheritance(NamedTuple):
             umask=_umask(),
             niceness=os.getpriority(os.PRIO_PROCESS, 0),
             affinity=_affinity(),
-            limits={limit: resource.getrlimit(limit) for limit in _LIMITS},
+            limits=tuple(map(resource.getrlimit, _LIMITS)),
         )
 
     @contextlib.contextmanager
@@ -44,26 +44,32 @@ class Inheritance(NamedTuple):
         always be given back; hard limits and niceness only by a privileged process, and a guard that is
         as limited and as nice as its kernel still does its work.
         """
+        if self == mine:
+            yield
+            return
         os.umask(self.umask)
         _set_affinity(self.affinity, mine.affinity)
         _set_niceness(self.niceness, mine.niceness)
-        for limit, wanted in self.limits.items():
-            _set_limit(limit, wanted, mine.limits[limit])
+        for limit, wanted, current in zip(_LIMITS, self.limits, mine.limits, strict=True):
+            _set_limit(limit, wanted, current)
         try:
             yield
         finally:
-            for limit, wanted in self.limits.items():
-                soft, hard = mine.limits[limit]
+            for limit, wanted, (soft, hard) in zip(_LIMITS, self.limits, mine.limits, strict=True):
                 _set_limit(limit, (_lower(soft, wanted[1]), _lower(hard, wanted[1])), wanted)
             _set_niceness(mine.niceness, self.niceness)
             _set_affinity(mine.affinity, self.affinity)
+            os.umask(mine.umask)
 
 
 def _umask() -> int:
     # umask(2) can only be read by changing it, for every thread of the kernel, so ask proc(5) first.
-    with contextlib.suppress(OSError, StopIteration), open("/proc/self/status", "rb") as status:
-        line = next(line for line in status if line.startswith(b"Umask:"))
-        return int(line.split()[1], 8)
+    with contextlib.suppress(OSError, IndexError, ValueError):
+        status = os.open("/proc/self/status", os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            return int(os.read(status, 4096).partition(b"Umask:")[2].split(maxsplit=1)[0], 8)
+        finally:
+            os.close(status)
     umask = os.umask(0o077)
     os.umask(umask)
     return umask

@@ -65,6 +65,11 @@ class PgTimeout(_Defaults):  # type: ignore[misc]
 
     def __init__(self, ip: InteractiveShell) -> None:
         super().__init__(parent=ip)
+        self._defaults: dict[str, Any] = {}
+        for option in options.OPTIONS:
+            if option.configurable:
+                self._parse_default(option)
+                self.observe(lambda _, option=option: self._parse_default(option), option.name)
         self._ip: Any = ip
         self._pace = Pace()
 
@@ -131,7 +136,7 @@ class PgTimeout(_Defaults):  # type: ignore[misc]
             usage = f"%{LINE_MAGIC} 30 make test" if cell is None else f"%%{CELL_MAGIC} 30"
             raise InputError(f"TIMEOUT is missing; write for example {usage}")
         timeout_s = values.parse_timeout(self.timeout if timeout is None else timeout)
-        chosen = self._defaults() | given
+        chosen = self._defaults | given
         return chosen, Command(
             script=rest if cell is None else cell,
             timeout_s=timeout_s,
@@ -150,11 +155,9 @@ class PgTimeout(_Defaults):  # type: ignore[misc]
             whole=frozenset(stream for name, stream in _CAPTURES.items() if name in chosen),
         )
 
-    def _defaults(self) -> dict[str, Any]:
-        configured = {
-            option.name: (option, getattr(self, option.name)) for option in options.OPTIONS if option.configurable
-        }
-        return {name: option.parse(value) if option.metavar else value for name, (option, value) in configured.items()}
+    def _parse_default(self, option: Option) -> None:
+        value = getattr(self, option.name)
+        self._defaults[option.name] = option.parse(value) if option.metavar else value
 
     def _variable(self, name: str, text: str | None) -> tuple[str, str]:
         """An environment variable for --env: its text, or that of the Python variable of its name."""

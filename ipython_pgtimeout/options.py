@@ -132,6 +132,7 @@ OPTIONS = (
 )
 
 _BY_FLAG = {flag: option for option in OPTIONS for flag in option.flags}
+_QUOTING = re.compile(r"[\\'\"]")
 _WORD = re.compile(r"""(?:[^\s"'\\]|\\.|"(?:[^"\\]|\\.)*"|'[^']*')+""")
 
 
@@ -187,7 +188,8 @@ def _word(line: str, position: int) -> tuple[str, int]:
     match = _WORD.match(line, position)
     if match is None or not (line[match.end() :] or " ")[0].isspace():
         raise InputError(f"a quote is not closed in {line[position:]!r}; close it, for example 'a b'")
-    return "".join(shlex.split(match[0])), match.end()
+    word = match[0]
+    return "".join(shlex.split(word)) if _QUOTING.search(word) else word, match.end()
 
 
 def complete(line: str) -> list[str]:

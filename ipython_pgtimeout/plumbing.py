@@ -19,6 +19,8 @@ from .output import Stream
 from .values import InputError
 
 PIPE_BYTES = 1 << 20
+NARROW_PIPE_BYTES = 1 << 16
+"""What a pipe holds at first."""
 _END_OF_TRANSMISSION = b"\x04"
 
 
@@ -101,7 +103,9 @@ class Terminal:
 
         The terminal forgets an end of file once it has been read, so this has to be done again and again.
         """
-        if not select.select([self.slave], [], [], 0)[0]:  # with --stdin nobody reads this one: then once is enough
+        poller = select.poll()  # not select(2), which takes no descriptor above 1023
+        poller.register(self.slave, select.POLLIN)
+        if not poller.poll(0):  # with --stdin nobody reads this one: then once is enough
             with contextlib.suppress(BlockingIOError):
                 self.master.write(_END_OF_TRANSMISSION)
 
@@ -139,6 +143,12 @@ class Log:
         return True
 
 
+def widen(file: FileIO) -> None:
+    """More room in a pipe that was found full, so that its writer waits less often: F_SETPIPE_SZ, pipe(7)."""
+    with contextlib.suppress(OSError, AttributeError):  # over the user's quota, a terminal, or not Linux
+        fcntl.fcntl(file, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
+
+
 def reason(error: OSError | ValueError) -> str:
     """``No such file or directory``, without number and path."""
     return (error.strerror if isinstance(error, OSError) else None) or str(error)
@@ -146,7 +156,4 @@ def reason(error: OSError | ValueError) -> str:
 
 def _pipe(cleanup: contextlib.ExitStack) -> tuple[FileIO, FileIO]:
     reading, writing = os.pipe()
-    ends = cleanup.enter_context(FileIO(reading)), cleanup.enter_context(FileIO(writing, "w"))
-    with contextlib.suppress(OSError, AttributeError):  # over the user's quota, or not Linux
-        fcntl.fcntl(writing, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
-    return ends
+    return cleanup.enter_context(FileIO(reading)), cleanup.enter_context(FileIO(writing, "w"))

@@ -22,7 +22,7 @@ from .display import LiveStatus
 from .inheritance import Inheritance
 from .interrupts import Interrupts
 from .output import Batcher, Keeper, Pace, Show, Stream
-from .plumbing import PIPE_BYTES, Log, Plumbing, reason
+from .plumbing import NARROW_PIPE_BYTES, PIPE_BYTES, Log, Plumbing, reason, widen
 from .protocol import Ask, Channel, Done, Idle, Message, Request, Status, Swept, Waiting
 from .result import GuardDied, Result, count, describe_exit, name_processes
 
@@ -182,6 +182,8 @@ class _Run:
         room = keeper.room()
         size = _read_into(file, room)
         if size:
+            if size == NARROW_PIPE_BYTES:
+                widen(file)
             self._idle_at = time.monotonic() + self._idle_s
             if self._log is not None and not self._log.write(room[:size]):
                 self._notify(f"--log {self._command.log} is incomplete from here on: {self._log.error}")
