@@ -36,11 +36,15 @@ def main(control_fd: int, kernel_fd: int) -> None:
     os.chdir("/")
     processes.set_name(processes.HELPER)
     processes.become_subreaper()
-    for fd in (control_fd, kernel_fd):
-        if fd >= 0:
-            os.set_inheritable(fd, False)
     gc.freeze()  # what is here now is shared with every guard; don't let a collection touch it
-    Launcher(socket.socket(fileno=control_fd), kernel_fd if kernel_fd >= 0 else None).serve()
+    Launcher(socket.socket(fileno=_moved(control_fd)), _moved(kernel_fd) if kernel_fd >= 0 else None).serve()
+
+
+def _moved(fd: int) -> int:
+    """Not inheritable, and under the lowest number there is: the kernel's can be beyond 1023, where select(2) ends."""
+    moved = os.dup(fd)
+    os.close(fd)
+    return moved
 
 
 class Launcher:

@@ -21,8 +21,8 @@ _SAME_START_S = 0.1
 _SOON_S = 0.03
 _PAUSE_S = 0.25
 _LONGEST_PAUSE_S = 2.0
-_PAUSE_PER_COST = 100
-"""A walk may take a hundredth of the time, up to the longest pause."""
+_PAUSE_PER_COST = 150
+"""A walk may take a hundred and fiftieth of the time, up to the longest pause."""
 
 
 class Life(NamedTuple):
@@ -42,9 +42,9 @@ class Life(NamedTuple):
 class Lives:
     """All processes that were seen, the first `MAX_LIVES` of them."""
 
-    def __init__(self) -> None:
+    def __init__(self, started_s: float) -> None:
         self._shell = 0
-        self._started = time.monotonic()
+        self._started = started_s
         self._guard = os.getpid()
         self._current: dict[int, Life] = {}
         self._past: list[Life] = []

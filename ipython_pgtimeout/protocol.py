@@ -24,8 +24,10 @@ _READ_BYTES = 1 << 16
 class Request(NamedTuple):
     """Kernel to guard: run this. Comes with the descriptors stdin, stdout, stderr, cwd and, to be drained
     for processes that are left running, the near ends of what they write to. With ``terminal``, stdout is
-    one, to be the session's controlling terminal."""
+    one, to be the session's controlling terminal. ``started_s`` is when the user's call began, by the clock
+    that all processes share: CLOCK_MONOTONIC, clock_gettime(2). The deadline counts from there."""
 
+    started_s: float
     program: bytes
     argv: list[bytes]
     environment: dict[bytes, bytes]

@@ -60,6 +60,7 @@ def supervise(command: Command, show: Show, pace: Pace | None = None, live: Live
     Raises InputError, with nothing started, for what can't be run, and GuardDied if the supervision was
     killed. An interrupt on the main thread ends the command and is told by ``Result.interrupted``.
     """
+    started_s = time.monotonic()
     with Interrupts() as interrupts, contextlib.ExitStack() as cleanup:
         environment = handover.environment_with(command.environment)
         if command.pty:
@@ -70,6 +71,7 @@ def supervise(command: Command, show: Show, pace: Pace | None = None, live: Live
         log = None if command.log is None else Log(command.log, cleanup)
         plumbing = Plumbing(command.stdin, command.pty, cleanup)
         request = Request(
+            started_s=started_s,
             program=program,
             argv=argv,
             environment=environment,

@@ -57,20 +57,17 @@ class Supervision:
         self._channel: Channel | None = channel
         self._kernel_fd = kernel_fd
         self._children = children
-        self._poller = select.poll()
-        for watched in (self._children, channel, kernel_fd):
-            if watched is not None:
-                self._poller.register(watched, select.POLLIN)
+        self._watched = [fd for fd in (children.fileno(), channel.fileno(), kernel_fd) if fd is not None]
         self._drained: list[int] = []
         self._shell = 0
-        self._lives = Lives()
+        self._lives = Lives(request.started_s)
         self._returncode: int | None = None
         self._reason = "exited"
         self._cpu_s = 0.0
         self._max_rss_bytes = 0
         self._interrupts = 0
         self._signals: list[Signalled] = []
-        self._started = time.monotonic()
+        self._started = request.started_s
         self._deadline = self._started + request.timeout_s
         self._notice_at = _NEVER
         self._ladder: list[signal.Signals] = []
@@ -136,7 +133,8 @@ class Supervision:
                 self._notice_at = time.monotonic() + NOTICE_AFTER_S
 
     def _wait(self, timeout_s: float) -> None:
-        for fd, _ in self._poller.poll(min(max(timeout_s, 0.0), _MAX_WAIT_S) * 1000):
+        # Not by poll(2), whose timeout is rounded up to the next millisecond. Our descriptors are few, below 1024.
+        for fd in select.select(self._watched, [], [], min(max(timeout_s, 0.0), _MAX_WAIT_S))[0]:
             if fd == self._children.fileno():
                 self._children.clear()
             elif fd == self._kernel_fd:
@@ -173,9 +171,7 @@ class Supervision:
             self._end("kernel-died", self._first_signal())
 
     def _let_go_of_the_kernel(self) -> None:
-        for watched in (self._channel, self._kernel_fd):
-            if watched is not None:
-                self._poller.unregister(watched)
+        self._watched = [self._children.fileno()]
         if self._channel is not None:
             self._channel.close()
         self._channel = self._kernel_fd = None
@@ -293,13 +289,12 @@ class Supervision:
         while self._reap():
             if self._ladder:
                 processes.signal_groups(processes.descendants(os.getpid()), signal.SIGKILL)
-            for fd, _ in self._poller.poll(_LINGER_S * 1000):
+            for fd in select.select(self._watched, [], [], _LINGER_S)[0]:
                 if fd == self._children.fileno():
                     self._children.clear()
                 elif fd in self._drained:
                     if not _discard(fd):
-                        self._poller.unregister(fd)
+                        self._watched.remove(fd)
                 else:
                     self._let_go_of_the_kernel()
-                    for drained in self._drained:
-                        self._poller.register(drained, select.POLLIN)
+                    self._watched += self._drained

@@ -28,6 +28,8 @@ class Census(NamedTuple):
     launcher_fds: int
     launcher_threads: int
     launcher_children: tuple[str, ...]
+    guard_fds: tuple[int, ...]
+    guard_threads: tuple[int, ...]
 
 
 def census(kernel: Kernel) -> Census:
@@ -39,11 +41,13 @@ def census(kernel: Kernel) -> Census:
         launcher.num_fds(),
         launcher.num_threads(),
         _names(launcher),
+        tuple(guard.num_fds() for guard in kernel.guards()),
+        tuple(guard.num_threads() for guard in kernel.guards()),
     )
 
 
 def settled(kernel: Kernel) -> Census:
-    """The census with no command's guard on its way out: the launcher's one child is the guard of the next command."""
+    """The census with no guard on its way out: the launcher's one child is the guard of the next command."""
     assert wait_until(lambda: census(kernel).launcher_children == ("pgtimeout-guard sleeping",), 5), census(kernel)
     return census(kernel)
 
@@ -66,13 +70,13 @@ def test_a_thousand_commands_leave_nothing(fresh_kernel: Kernel) -> None:
     loop = "for _ in range({times}): " + RUN.format(line="10 echo x")
     fresh_kernel.run(loop.format(times=300))  # caches, arenas and stacks fill once
     before = settled(fresh_kernel)
-    processes = [psutil.Process(fresh_kernel.pid), fresh_kernel.launcher()]
+    processes = [psutil.Process(fresh_kernel.pid), fresh_kernel.launcher(), *fresh_kernel.guards()]
     bytes_before = [unshared_bytes(process) for process in processes]
     reply = fresh_kernel.run(loop.format(times=1000), timeout_s=50)
     assert reply.stdout == "x\n" * 1000
     assert_settles(fresh_kernel, before)
     grown = [unshared_bytes(process) - then for process, then in zip(processes, bytes_before, strict=True)]
-    assert all(growth < 1_500_000 for growth in grown), f"kernel and launcher have grown by {grown} bytes"
+    assert all(growth < 1_500_000 for growth in grown), f"kernel, launcher and guard have grown by {grown} bytes"
     assert fresh_kernel.value("_exit_code") == "0"
 
 

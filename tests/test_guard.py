@@ -1,0 +1,191 @@
+"""A guard serves one command after the other, and nothing of one is left in the next."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from ipython_pgtimeout.connection import connection
+from ipython_pgtimeout.inheritance import Inheritance
+from ipython_pgtimeout.protocol import Channel, Done, Interrupt, Message, Request
+
+from .kernels import LOAD, Kernel, named_children
+from .watching import marked, wait_until
+
+RUN = 'get_ipython().run_line_magic("run_timed", {line!r})'
+
+
+def _guard(kernel: Kernel) -> int:
+    """The one that waits; a moment after the start or a command it is the only one."""
+    assert wait_until(lambda: named_children(kernel.pid, "pgtimeout") and len(kernel.guards()) == 1, 10)
+    return kernel.guards()[0].pid
+
+
+# -- in a kernel ----------------------------------------------------------------------------------------------
+
+
+def test_it_serves_whatever_way_the_last_command_has_ended(kernel: Kernel, tmp_path: Path) -> None:
+    broken = tmp_path / "shell"
+    broken.write_text("#!/no/such/interpreter\n")
+    broken.chmod(0o700)
+    guard = _guard(kernel)
+    for line, reason in (
+        ("10 exit 3", "exited"),
+        ("0.1 sleep 60", "timeout"),
+        ("--kill-after 0.1 0.1 sh -c \"trap '' TERM; while :; do sleep 1; done\"", "timeout"),
+        ("--leftovers kill 10 sleep 60 &", "exited"),
+        (f"--shell {broken} 10 true", "failed-to-start"),
+        ("--pty 10 tty", "exited"),
+        ("10 echo after all", "exited"),
+    ):
+        kernel.run(f"r = {RUN.format(line='--no-raise ' + line)}")
+        assert kernel.value("r.reason") == repr(reason)
+        assert _guard(kernel) == guard, line
+    assert kernel.value("r.stdout, r.returncode, r.signals, r.survivors") == "('after all\\n', 0, (), ())"
+
+
+def test_what_is_measured_is_one_commands(kernel: Kernel) -> None:
+    """Time and memory of a large one are not the next one's."""
+    allocate = "python3 -S -E -c 'x = bytearray(200_000_000); sum(range(3_000_000))'"
+    kernel.run(f"first = {RUN.format(line='20 ' + allocate)}; second = {RUN.format(line='20 true')}")
+    assert kernel.value("first.max_rss > 200_000_000, second.max_rss < 100_000_000") == "(True, True)"
+    assert kernel.value("first.cpu_time > 5 * second.cpu_time > 0, len(second.processes)") == "(True, 1)"
+
+
+def test_one_that_has_something_left_does_not_serve(fresh_kernel: Kernel, mark: str) -> None:
+    """It stays with what was left, and there is another for the next command."""
+    fresh_kernel.run(f"%%timeout_shell --leftovers leave 20\nMARK={mark} sleep 60 & until [ $! ]; do :; done")
+    (left,) = marked(mark)
+    theirs = left.ppid()
+    fresh_kernel.run("%%timeout_shell 20\ntrue")
+    ours = [guard.pid for guard in fresh_kernel.guards() if guard.pid != theirs]
+    assert len(ours) == 1
+    fresh_kernel.run("%%timeout_shell 20\ntrue")
+    assert sorted(guard.pid for guard in fresh_kernel.guards()) == sorted([theirs, *ours])
+    left.kill()
+    assert wait_until(lambda: not psutil.pid_exists(theirs), 5)
+
+
+@pytest.mark.parametrize("killed", ["guard", "launcher"])
+def test_the_death_of_one_that_waits_is_not_noticed(fresh_kernel: Kernel, killed: str) -> None:
+    fresh_kernel.run("%%timeout_shell 20\ntrue")
+    process = psutil.Process(_guard(fresh_kernel)) if killed == "guard" else fresh_kernel.launcher()
+    process.kill()
+    reply = fresh_kernel.run("%%timeout_shell 20\necho still there")
+    assert (reply.stdout, reply.stderr) == ("still there\n", "")
+
+
+def test_attributes_are_given_back(fresh_kernel: Kernel) -> None:
+    """So that the next command has the kernel's of then, from the same guard."""
+    guard = _guard(fresh_kernel)
+    see = "20 umask; ulimit -n; nice"
+    fresh_kernel.run(
+        "import os, resource; hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]; umask = os.umask(0o077)"
+    )
+    fresh_kernel.run("soft = resource.getrlimit(resource.RLIMIT_NOFILE)[0]")
+    fresh_kernel.run("resource.setrlimit(resource.RLIMIT_NOFILE, (200, hard))")
+    assert fresh_kernel.run(RUN.format(line=see) + ";").stdout.split() == ["0077", "200", "0"]
+    fresh_kernel.run("n = os.umask(umask); resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))")
+    umask, soft, _ = fresh_kernel.run(RUN.format(line=see) + ";").stdout.split()
+    assert umask != "0077"
+    assert soft != "200"
+    assert _guard(fresh_kernel) == guard
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root has the right to raise limits, to be dropped here")
+@pytest.mark.skipif(shutil.which("setpriv") is None, reason="setpriv (util-linux) drops the right to raise limits")
+def test_one_that_cannot_give_them_back_does_not_serve() -> None:
+    may_not_raise = ["setpriv", "--bounding-set=-sys_resource,-sys_nice", "--inh-caps=-sys_resource,-sys_nice"]
+    with Kernel(LOAD, started_by=may_not_raise) as kernel:
+        guard = _guard(kernel)
+        kernel.run("%%timeout_shell 20\ntrue")
+        assert _guard(kernel) == guard
+        kernel.run("import os; n = os.nice(3)")
+        assert kernel.run("%%timeout_shell 20\nnice").stdout == "3\n"
+        assert _guard(kernel) != guard
+        assert kernel.run("%%timeout_shell 20\nnice").stdout == "3\n"
+
+
+@pytest.mark.parametrize("options", ["", "--pty "])
+def test_a_kernel_with_many_open_files(options: str) -> None:
+    """select(2) takes no descriptor above 1023; nothing of ours may need one below."""
+    many = "import os, resource; hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]\n"
+    many += "resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, 4096), hard))\n"
+    many += "held = [os.open(os.devnull, os.O_RDONLY) for _ in range(1200)]"
+    with Kernel(many, LOAD) as kernel:
+        for _ in range(2):
+            assert kernel.run(f"%%timeout_shell {options}20\necho here").stdout == "here\n"
+
+
+# -- message by message ---------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def channel() -> Iterator[Channel]:
+    taken = connection.take()
+    taken.socket.settimeout(20)
+    yield taken
+    connection.give_back(taken, is_free=False)
+
+
+def _request(script: str) -> Request:
+    environment = {b"PATH": os.environb[b"PATH"], b"LARGE": b"x" * 20_000}
+    argv = [b"sh", b"-c", script.encode()]
+    return Request(
+        started_s=time.monotonic(),
+        program=b"/bin/sh",
+        argv=argv,
+        environment=environment,
+        inheritance=Inheritance.current(),
+        timeout_s=10.0,
+        grace_s=1.0,
+        signal=signal.SIGTERM,
+        leftovers="wait",
+        terminal=False,
+    )
+
+
+def _frames(*messages: Message) -> bytes:
+    """As they travel."""
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        for message in messages:
+            Channel(ours).send(message)
+        return theirs.recv(1 << 20)
+
+
+def _send(channel: Channel, frames: bytes) -> None:
+    """With the four descriptors that a command has; all but the first byte in one piece."""
+    fds = [os.open(path, os.O_RDWR) for path in [os.devnull] * 3] + [os.open("/", os.O_RDONLY)]
+    socket.send_fds(channel.socket, [frames[:1]], fds)
+    channel.socket.sendall(frames[1:])
+    for fd in fds:
+        os.close(fd)
+
+
+def _end(channel: Channel) -> Done:
+    while True:
+        for message in channel.receive():
+            if isinstance(message, Done):
+                return message
+
+
+def test_an_interrupt_that_comes_with_its_request_is_heard(channel: Channel) -> None:
+    _send(channel, _frames(_request("sleep 60"), Interrupt(1)))
+    end = _end(channel)
+    assert (end.reason, end.is_free) == ("interrupted", True)
+
+
+def test_an_interrupt_that_comes_late_is_not_the_next_commands(channel: Channel) -> None:
+    _send(channel, _frames(_request("true")))
+    assert _end(channel).reason == "exited"
+    _send(channel, _frames(Interrupt(1), _request("sleep 0.1")))
+    assert _end(channel).reason == "exited"
