@@ -6,6 +6,7 @@ import json
 import os
 import random
 import signal
+import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -74,7 +75,8 @@ class Kernel:
 @contextmanager
 def kernel(loaded: bool = True) -> Iterator[Kernel]:
     with tempfile.TemporaryDirectory() as directory:
-        manager, client = start_new_kernel(kernel_name="python3", env={**os.environ, "IPYTHONDIR": directory})
+        environment = {**os.environ, "IPYTHONDIR": directory}
+        manager, client = start_new_kernel(kernel_name="python3", env=environment, stderr=subprocess.DEVNULL)
         try:
             started = Kernel(manager, client)
             if loaded:
