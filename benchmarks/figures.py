@@ -6,6 +6,7 @@ the spread shown is from the 10th to the 90th percentile.
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -76,9 +77,8 @@ class Figure:
 
 
 def percentile(samples: Sequence[float], percent: float) -> float:
-    """The smallest sample that so many per cent of them do not exceed."""
-    ordered = sorted(samples)
-    return ordered[min(len(ordered) - 1, int(len(ordered) * percent / 100))]
+    """The smallest sample that so many per cent of them do not exceed: the nearest rank."""
+    return sorted(samples)[max(0, math.ceil(len(samples) * percent / 100) - 1)]
 
 
 STATISTICS: dict[str, Callable[[Sequence[float]], float]] = {

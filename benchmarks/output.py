@@ -59,19 +59,20 @@ def _throughput(measured: Kernel, megabytes: int) -> Figure:
 
 
 def _drain(measured: Kernel, rounds: int, seconds: int) -> Iterator[Figure]:
-    """What comes beyond the bound is read and thrown away, as fast as a pipe allows."""
-    measured.execute("%run_timed 5 seq 300000")
-    before = measured.process.memory_info().rss
+    """What comes beyond the bound is read and thrown away, as fast as a pipe allows. (IPython 9 keeps what a cell
+    has shown: 2 MB of the kernel's growth, whoever prints it.)"""
+    grown_mb: list[float] = []
 
     def ours() -> float:
+        before = measured.process.memory_info().rss
         measured.execute(f"%%timeout_shell --no-raise --no-progress --result r {seconds}\nyes")
+        grown_mb.append((measured.process.memory_info().rss - before) / 1e6)
         return float(measured.value("r.stdout_bytes / r.duration / 1e6"))
 
     peer = "`yes \\| cat >/dev/null`"
     samples = in_turn({OURS: ours, peer: partial(_through_cat, seconds)}, rounds)
-    grown = (measured.process.memory_info().rss - before) / 1e6
     yield Figure("`yes` drained beyond the bound", "MB/s", samples, (Goal(0.5, peer),), more_is_better=True)
-    yield Figure("what the kernel's memory has grown by then", "MB", {OURS: [grown]}, (Goal(20),))
+    yield Figure("what the kernel's memory grows by meanwhile", "MB", {OURS: grown_mb}, (Goal(20, at="worst"),))
 
 
 def _through_cat(seconds: int) -> float:
