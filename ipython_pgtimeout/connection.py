@@ -74,11 +74,11 @@ class Connection:
         with self._lock:
             self._busy -= 1
             if self._process is None or not is_free:
-                channel.close()
+                channel.hang_up()
             else:
                 self._idle.append(channel)
             while len(self._idle) > self._busy + 1:
-                self._idle.pop(0).close()
+                self._idle.pop(0).hang_up()
         if self._process is not None:
             with contextlib.suppress(OSError):  # no descriptors: the next command will tell, if it is still so
                 self.prepare()
@@ -87,7 +87,7 @@ class Connection:
         """Let the helper processes go: they see it by the end of file."""
         with self._lock:
             while self._idle:
-                self._idle.pop().close()
+                self._idle.pop().hang_up()
             if self._control is not None:
                 self._control.close()
             if self._process is not None:

@@ -6,6 +6,7 @@ ends are this package, started by the same user, and the socket pair was never r
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pickle
 import socket
@@ -155,6 +156,12 @@ class Channel:
             messages.append(pickle.loads(self._buffer[_HEADER_BYTES:end]))
             del self._buffer[:end]
         return messages
+
+    def hang_up(self) -> None:
+        """Close it, for all who hold a copy of this end: a child that the kernel has forked would keep it open."""
+        with contextlib.suppress(OSError):
+            self.socket.shutdown(socket.SHUT_RDWR)
+        self.close()
 
     def close(self) -> None:
         self.socket.close()

@@ -18,7 +18,7 @@ from ipython_pgtimeout.inheritance import Inheritance
 from ipython_pgtimeout.protocol import Channel, Done, Interrupt, Message, Request
 
 from .kernels import LOAD, Kernel, named_children
-from .watching import marked, wait_until
+from .watching import marked, wait_until, wait_until_gone
 
 RUN = 'get_ipython().run_line_magic("run_timed", {line!r})'
 
@@ -136,8 +136,8 @@ def channel() -> Iterator[Channel]:
     connection.give_back(taken, is_free=False)
 
 
-def _request(script: str) -> Request:
-    environment = {b"PATH": os.environb[b"PATH"], b"LARGE": b"x" * 20_000}
+def _request(script: str, mark: str = "") -> Request:
+    environment = {b"PATH": os.environb[b"PATH"], b"LARGE": b"x" * 20_000, b"MARK": mark.encode()}
     argv = [b"sh", b"-c", script.encode()]
     return Request(
         started_s=time.monotonic(),
@@ -189,3 +189,13 @@ def test_an_interrupt_that_comes_late_is_not_the_next_commands(channel: Channel)
     assert _end(channel).reason == "exited"
     _send(channel, _frames(Interrupt(1), _request("sleep 0.1")))
     assert _end(channel).reason == "exited"
+
+
+def test_one_that_is_let_go_ends_its_command_whoever_holds_a_copy_of_the_channel(mark: str) -> None:
+    """As a child of multiprocessing does, which was forked while the command ran."""
+    channel = connection.take()
+    with channel.socket.dup():
+        _send(channel, _frames(_request("sleep 60; :", mark)))
+        assert wait_until(lambda: len(marked(mark)) == 2, 10)
+        connection.give_back(channel, is_free=False)
+        assert not wait_until_gone(mark, 5)
