@@ -52,7 +52,7 @@ def measure(share: float) -> Iterator[Figure]:
     with tempfile.TemporaryDirectory() as folder:
         with kernel() as measured:
             measured.execute(f"import subprocess, threading, time\n{HOG}")
-            yield from _overshoots(measured, Path(folder), max(5, int(200 * share)))
+            yield from _overshoots(measured, Path(folder), max(5, int(120 * share)))
         with kernel() as measured:
             yield from _ends(measured, Path(folder), max(3, int(20 * share)))
 
