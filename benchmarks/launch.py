@@ -1,7 +1,7 @@
 """What a command costs that does nothing: as a cell, net of a cell that runs `pass`, and by `run()`.
 
-Back to back, the next guard is forked while the next cell runs already, and that is paid in the same
-figure: each contender runs several times in a row, and only then the next.
+Back to back, what a contender leaves to do after its cell is paid in its own figure: each runs several times
+in a row, and only then the next.
 """
 
 from __future__ import annotations

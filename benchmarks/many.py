@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-import subprocess
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
-import bounded_subprocess
-
-from ipython_pgtimeout import run
-
 from .figures import OURS, Figure, Goal
 from .kernels import in_turn, kernel
+from .launch import CALLS
 
-BASH = ["bash", "-c", "true"]
 AT_ONCE = 100
 IN_A_ROW = """
-import gc, os, psutil, statistics, time
+import gc, psutil, time
 def state():
     gc.collect()
     me = psutil.Process()
@@ -34,12 +29,8 @@ def commands(count):
 
 
 def measure(share: float) -> Iterator[Figure]:
-    contenders: dict[str, Callable[[], object]] = {
-        OURS: lambda: run("true", 30),
-        "`subprocess.run`": lambda: subprocess.run(BASH, capture_output=True),
-        "bounded_subprocess": lambda: bounded_subprocess.run(BASH, timeout_seconds=30),
-    }
-    rates = in_turn({name: partial(_per_second, call) for name, call in contenders.items()}, max(2, int(20 * share)))
+    contenders = {name: partial(_per_second, CALLS[name]) for name in (OURS, "`subprocess.run`", "bounded_subprocess")}
+    rates = in_turn(contenders, max(2, int(20 * share)))
     yield Figure(f"{AT_ONCE} commands at once, from as many threads", "commands/s", rates, more_is_better=True)
     hundred = max(5, int(100 * share))
     with kernel() as measured:

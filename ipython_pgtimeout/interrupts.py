@@ -42,7 +42,6 @@ class Interrupts:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._channel = None
         if self._wakeup is not None:
             signal.set_wakeup_fd(self._previous_wakeup)
             for end in self._wakeup:

@@ -21,6 +21,8 @@ from jupyter_client.manager import KernelManager
 from .watching import wait_until
 
 LOAD = "%load_ext ipython_pgtimeout"
+RUN = 'get_ipython().run_line_magic("run_timed", {line!r})'
+"""An expression that runs a line with its options and gives its result."""
 START_S = 40.0
 
 
@@ -200,8 +202,8 @@ class Kernel:
         return found
 
     def guards(self) -> list[psutil.Process]:
-        """Its guards, the spare one that waits for the next command included."""
-        return named_children(self.launcher().pid, "pgtimeout-guard")
+        """Its guards, those that wait for a command included; none while the launcher is still starting."""
+        return named_children(self.launcher().pid, "pgtimeout-guard") if named_children(self.pid, "pgtimeout") else []
 
 
 def named_children(pid: int, name: str) -> list[psutil.Process]:

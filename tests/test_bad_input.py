@@ -8,7 +8,7 @@ import pytest
 
 from ipython_pgtimeout import InputError, run
 
-from .kernels import Kernel, named_children
+from .kernels import Kernel
 from .watching import wait_until
 
 # The options as they are typed, and words of the message.
@@ -93,7 +93,7 @@ def _waiting(kernel: Kernel) -> list[tuple[int, int]]:
         readings.append([(guard.pid, sum(guard.num_ctx_switches())) for guard in kernel.guards()])
         return readings[-1] != [] and readings[-1] == readings[-2]
 
-    assert wait_until(lambda: named_children(kernel.pid, "pgtimeout") and is_settled(), 10)
+    assert wait_until(is_settled, 10)
     return readings[-1]
 
 

@@ -13,10 +13,8 @@ from typing import NamedTuple
 import psutil
 import pytest
 
-from .kernels import LOAD, Kernel
+from .kernels import LOAD, RUN, Kernel
 from .watching import survivors, wait_until
-
-RUN = 'get_ipython().run_line_magic("run_timed", {line!r})'
 
 
 class Census(NamedTuple):

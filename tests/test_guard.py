@@ -17,15 +17,13 @@ from ipython_pgtimeout.connection import connection
 from ipython_pgtimeout.inheritance import Inheritance
 from ipython_pgtimeout.protocol import Channel, Done, Interrupt, Message, Request
 
-from .kernels import LOAD, Kernel, named_children
+from .kernels import LOAD, RUN, Kernel
 from .watching import marked, wait_until, wait_until_gone
-
-RUN = 'get_ipython().run_line_magic("run_timed", {line!r})'
 
 
 def _guard(kernel: Kernel) -> int:
     """The one that waits; a moment after the start or a command it is the only one."""
-    assert wait_until(lambda: named_children(kernel.pid, "pgtimeout") and len(kernel.guards()) == 1, 10)
+    assert wait_until(lambda: len(kernel.guards()) == 1, 10)
     return kernel.guards()[0].pid
 
 

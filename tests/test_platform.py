@@ -10,7 +10,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from .kernels import Kernel, named_children
+from .kernels import Kernel
 from .watching import wait_until
 
 linux_only = pytest.mark.skipif(sys.platform != "linux", reason="reads proc(5)")
@@ -39,7 +39,7 @@ def test_loading_the_extension_starts_no_helper_before_it_is_asked_for() -> None
 
 
 def _helpers(kernel: Kernel) -> list[psutil.Process]:
-    assert wait_until(lambda: named_children(kernel.pid, "pgtimeout") and kernel.guards(), 10)
+    assert wait_until(kernel.guards, 10)
     return [kernel.launcher(), *kernel.guards()]
 
 
