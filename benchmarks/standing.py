@@ -53,7 +53,7 @@ def _load(rounds: int) -> Iterator[Figure]:
     for _ in range(rounds):
         with kernel(loaded=False) as fresh:
             took = "import time; t = time.perf_counter(); {}; took = (time.perf_counter() - t) * 1000"
-            fresh.execute(took.format("import ipython_pgtimeout, ipython_pgtimeout.magics"))
+            fresh.execute(took.format("import ipython_pgtimeout, ipython_pgtimeout.magics.extension"))
             importing.append(float(fresh.value("took")))
             fresh.execute(took.format("get_ipython().run_line_magic('load_ext', 'ipython_pgtimeout')"))
             loading.append(float(fresh.value("took")))

@@ -19,6 +19,7 @@ if os.name != "posix":
 
 from .api import run
 from .result import CommandFailed, CommandTimeout, GuardDied, Result
+from .shared.records import Life, Process, Signalled
 from .values import InputError
 
 __all__ = [
@@ -26,7 +27,10 @@ __all__ = [
     "CommandTimeout",
     "GuardDied",
     "InputError",
+    "Life",
+    "Process",
     "Result",
+    "Signalled",
     "load_ipython_extension",
     "run",
     "unload_ipython_extension",
@@ -36,21 +40,21 @@ __version__ = "0.1.0"
 
 def load_ipython_extension(ip: Any) -> None:
     """``%load_ext ipython_pgtimeout``: register the magics, and start the helper processes in the background."""
-    from .connection import connection
-    from .magics import PgTimeout
+    from .caller.connection import connection
+    from .magics.extension import Extension
 
-    magics = PgTimeout(ip)  # first: a bad value in the configuration raises here, and leaves what was loaded
+    extension = Extension(ip)  # first: a bad value in the configuration raises here, and leaves what was loaded
     unload_ipython_extension(ip)
-    magics.register()
-    ip.ipython_pgtimeout = magics
+    extension.register()
+    ip.ipython_pgtimeout = extension
     connection.prepare()
 
 
 def unload_ipython_extension(ip: Any) -> None:
     """``%unload_ext ipython_pgtimeout``: take the magics away and end the helper processes."""
-    from .connection import connection
+    from .caller.connection import connection
 
-    magics = ip.__dict__.pop("ipython_pgtimeout", None)
-    if magics is not None:
-        magics.unregister()
+    extension = ip.__dict__.pop("ipython_pgtimeout", None)
+    if extension is not None:
+        extension.unregister()
         connection.close()

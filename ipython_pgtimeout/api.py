@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 
-from . import values
-from .result import Result, interrupted
-from .runner import Command, supervise
-from .values import InputError
+from .caller.blocking import run_to_end
+from .result import Result, make_interrupt
+from .spec import make_spec
+
+_PathLike = str | bytes | os.PathLike[str] | os.PathLike[bytes]
 
 
 def run(
@@ -18,15 +19,15 @@ def run(
     signal: str | int = "TERM",
     kill_after: float | str = "2s",
     leftovers: str = "wait",
-    shell: str = "bash",
+    shell: _PathLike = "bash",
     strict: bool = False,
-    cwd: str | os.PathLike[str] | None = None,
-    env: Mapping[str, str] | None = None,
-    stdin: bytes | str | None = None,
+    cwd: _PathLike | None = None,
+    env: Mapping[str, _PathLike] | Mapping[bytes, _PathLike] | None = None,
+    stdin: str | bytes | bytearray | memoryview | None = None,
     pty: bool = False,
     idle: float | str = "inf",
-    log: str | os.PathLike[str] | None = None,
     max_output: float | str = "1MB",
+    log: _PathLike | None = None,
     check: bool = False,
 ) -> Result:
     """Run a shell script in its own session and return when nothing of it is left.
@@ -39,27 +40,11 @@ def run(
     the result as ``.result``, when interrupted on the main thread; GuardDied if the supervising process
     was killed; with ``check``, CommandTimeout and CommandFailed.
     """
-    if not isinstance(command, str):
-        raise InputError(f"a command is a str, not {type(command).__name__}; write for example run('make test', 30)")
-    job = Command(
-        script=command,
-        timeout_s=values.parse_timeout(timeout),
-        signal=values.parse_signal(signal),
-        grace_s=values.parse_grace(kill_after),
-        leftovers=values.parse_leftovers(leftovers),
-        shell=values.parse_shell(shell),
-        strict=strict,
-        cwd=None if cwd is None else os.fspath(cwd),
-        environment=env or {},
-        stdin=None if stdin is None else values.encode_stdin(stdin),
-        pty=pty,
-        idle_s=values.parse_idle(idle),
-        log=None if log is None else os.fspath(log),
-        max_output_bytes=values.parse_size(max_output),
-    )
-    result = supervise(job, lambda _stream, _text: None)
+    given = locals()
+    raises = given.pop("check")
+    result = run_to_end(make_spec(given), lambda _stream, _text: None)
     if result.interrupted:
-        raise interrupted(result)
-    if check:
+        raise make_interrupt(result)
+    if raises:
         result.check_returncode()
     return result

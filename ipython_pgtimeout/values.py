@@ -1,15 +1,18 @@
-"""What the values of options mean: durations, sizes, signals, names. Text in, quantities out.
+"""What the values of options mean: durations, sizes, signals, paths. What a user writes goes in, quantities come out.
 
-A value that can't be used raises InputError with one line that says what was wrong and shows a right example.
+A parser takes its own result as well, so that a value can be parsed twice. It does not know which option it works for:
+`InputError` leaves the place for the name to whoever knows how the user spells it.
 """
 
 from __future__ import annotations
 
 import keyword
 import math
+import os
 import re
-import signal as signals
-from collections.abc import Callable
+from collections.abc import Mapping, Sequence
+
+from .shared.signals import signal_number
 
 _INFINITE = ("inf", "infinity")
 _UNIT_S = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "": 1.0}
@@ -20,107 +23,196 @@ LEFTOVERS = ("wait", "kill", "leave")
 
 
 class InputError(ValueError):
-    """Something that can't be run, in one line: what was wrong, and a right example. Nothing was started."""
+    """Something that can't be run, in one line: what was wrong, and a right example. Nothing was started.
+
+    ``field`` is the option it is about, "" for none. As text it names the option as Python spells it.
+    """
+
+    def __init__(self, problem: str, *examples: str, field: str = "") -> None:
+        """``problem`` follows the option's name: `` can't be 0``, or ``: there is no program 'x'``."""
+        super().__init__(problem, *examples)
+        self.field = field
+        self._problem = problem
+        self._examples = examples
+
+    def __str__(self) -> str:
+        return self._compose(self.field, [f"{self.field}={example!r}" for example in self._examples])
+
+    def spelled(self, name: str) -> str:
+        """The message for one who calls the option ``name`` and writes values without quotes."""
+        return self._compose(name, self._examples)
+
+    def _compose(self, name: str, examples: Sequence[str]) -> str:
+        *others, last = examples or [""]
+        shown = f"{', '.join(others)} or {last}" if others else last
+        return f"{name}{self._problem}" + (f"; write for example {shown}" if shown else "")
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return type(self), self.args, self.__dict__
 
 
-def parse_timeout(value: str | float) -> float:
+def parse_command(value: object) -> str:
+    if not isinstance(value, str):
+        raise InputError(f" can't be of type {type(value).__name__}; write a str, for example run('make test', 30)")
+    return value
+
+
+def parse_timeout(value: object) -> float:
     """Seconds. GNU timeout's durations, and ``ms`` and ``inf``; more than a year is taken for a mistake."""
-    return _limit(value, "TIMEOUT", "30, 1.5, 500ms, 2m, 1h or inf")
+    return _parse_limit(value, "30", "1.5", "500ms", "2m", "1h", "inf")
 
 
-def parse_idle(value: str | float) -> float:
+def parse_idle(value: object) -> float:
     """Seconds; ``inf`` for never."""
-    return _limit(value, "--idle", "30s, 5m or inf")
+    return _parse_limit(value, "30s", "5m", "inf")
 
 
-def parse_grace(value: str | float) -> float:
+def parse_grace(value: object) -> float:
     """Seconds, zero included. Not ``inf``: the grace is what bounds how long a command can outlive its deadline."""
-    return _seconds(str(value).strip(), "--kill-after", "2s, 500ms or 0")
+    return _parse_seconds(value, "2s", "500ms", "0")
 
 
-def _limit(value: str | float, what: str, examples: str) -> float:
-    text = str(value).strip()
-    if text.lower() in _INFINITE:
+def _parse_limit(value: object, *examples: str) -> float:
+    if str(value).strip().lower() in _INFINITE:
         return math.inf
-    seconds = _seconds(text, what, examples)
+    seconds = _parse_seconds(value, *examples)
     if seconds == 0:
-        raise InputError(f"{what} must be more than zero, not {text!r}; write for example {examples}")
+        raise InputError(f" must be more than zero, not {value!r}", *examples)
     return seconds
 
 
-def _seconds(text: str, what: str, examples: str) -> float:
-    match = _DURATION.fullmatch(text)
+def _parse_seconds(value: object, *examples: str) -> float:
+    match = _DURATION.fullmatch(str(value).strip())
     if match is None:
-        raise InputError(f"{what} can't be {text!r}; write for example {examples}")
+        raise InputError(f" can't be {value!r}", *examples)
     seconds = float(match[1]) * _UNIT_S[match[2].lower()]
     if seconds > _LONGEST_S:
-        raise InputError(f"{what} {text!r} is longer than a year; write for example {examples}")
+        raise InputError(f" {value!r} is longer than a year", *examples)
     return seconds
 
 
-def parse_size(value: str | float) -> float:
+def parse_size(value: object) -> float:
     """Bytes. ``500k``, ``1MB``, ``2MiB``: as in head(1), KB is 1000 bytes, K and KiB are 1024; ``inf`` for no limit."""
     text = str(value).strip()
     if text.lower() in _INFINITE:
         return math.inf
     match = _SIZE.fullmatch(text)
     if match is None:
-        raise InputError(f"--max-output can't be {text!r}; write for example 500k, 1MB, 2MiB or inf")
+        raise InputError(f" can't be {value!r}", "500k", "1MB", "2MiB", "inf")
     base = 1000 if match[3].lower() == "b" else 1024
     return int(float(match[1]) * base ** " kmgt".index(match[2].lower() or " "))
 
 
-def parse_signal(value: str | int) -> signals.Signals:
-    """``TERM``, ``SIGTERM``, ``term`` or ``15``."""
+def parse_signal(value: object) -> int:
+    """``TERM``, ``SIGTERM``, ``term``, ``15`` or ``RTMIN+1``."""
     try:
-        if isinstance(value, int) or value.strip().isdecimal():
-            return signals.Signals(int(value))
-        text = value.strip().upper()
-        return signals.Signals["SIG" + text.removeprefix("SIG")]
-    except (KeyError, ValueError):
-        raise InputError(f"--signal: there is no signal {str(value)!r}; write for example TERM, INT or 9") from None
+        return signal_number(str(int(value) if isinstance(value, int) else value))
+    except ValueError:
+        raise InputError(f": there is no signal {value!r}", "TERM", "INT", "9") from None
 
 
-def parse_leftovers(value: str) -> str:
-    if value not in LEFTOVERS:
-        raise InputError(f"--leftovers can't be {value!r}; write wait, kill or leave")
-    return value
+def parse_leftovers(value: object) -> str:
+    for choice in LEFTOVERS:
+        if value == choice:
+            return choice
+    raise InputError(f" can't be {value!r}; write wait, kill or leave")
 
 
-def parse_shell(value: str) -> str:
-    if not value.strip() or "\0" in value:
-        raise InputError(f"--shell can't be {value!r}; write for example bash or /bin/zsh")
-    return value
+def parse_flag(value: object) -> bool:
+    return bool(value)
 
 
-def parse_path(value: str) -> str:
-    if not value:
-        raise InputError("--log needs the path of a file; write for example --log make.log")
-    return value
+def parse_shell(value: object) -> str:
+    examples = "bash", "sh", "/bin/zsh"
+    shell = _parse_path(value, *examples)
+    if not shell.strip() or "\0" in shell:
+        raise InputError(f" can't be {value!r}", *examples)
+    return shell
 
 
-def name_parser(flag: str) -> Callable[[str], str]:
-    def parse(value: str) -> str:
-        if not value.isidentifier() or keyword.iskeyword(value):
-            raise InputError(f"{flag} can't be {value!r}; write the name of a Python variable, for example {flag} x")
-        return value
-
-    return parse
+def parse_directory(value: object) -> str | None:
+    return None if value is None else _parse_path(value, "/tmp")
 
 
-def encode_stdin(value: object) -> bytes:
+def parse_log(value: object) -> str | None:
+    if value is None:
+        return None
+    path = _parse_path(value, "make.log")
+    if not path:
+        raise InputError(" needs the path of a file", "make.log")
+    return path
+
+
+def _parse_path(value: object, *examples: str) -> str:
+    if not isinstance(value, (str, bytes, os.PathLike)):
+        raise InputError(f" can't be {value!r}", *examples)
+    return os.fsdecode(value)
+
+
+def parse_environment(value: object) -> dict[bytes, bytes]:
+    """Names and values of variables, as the operating system takes them: str, bytes or paths, as `subprocess` does."""
+    if value is None:
+        return {}
+    if not isinstance(value, Mapping):
+        raise InputError(f" can't be of type {type(value).__name__}; write a dict, for example env={{'MODE': 'ci'}}")
+    return {_variable_name(name): _variable_value(name, text) for name, text in value.items()}
+
+
+def _variable_name(name: object) -> bytes:
+    encoded = _encoded(name, "")
+    if not encoded or b"=" in encoded or b"\0" in encoded:
+        raise InputError(f": {name!r} can't name an environment variable; write a name without '=' and NUL")
+    return encoded
+
+
+def _variable_value(name: object, value: object) -> bytes:
+    encoded = _encoded(value, f" {os.fsdecode(name) if isinstance(name, bytes) else name}")
+    if b"\0" in encoded:
+        raise InputError(f" {name}: a value can't hold a NUL byte; take it out")
+    return encoded
+
+
+def _encoded(value: object, where: str) -> bytes:
+    if not isinstance(value, (str, bytes, os.PathLike)):
+        kind = type(value).__name__
+        raise InputError(f"{where}: a {kind} can't be an environment variable; make it a str, for example '1'")
+    try:
+        return os.fsencode(value)
+    except UnicodeEncodeError as error:
+        character = ascii(error.object[error.start])
+        raise InputError(f"{where}: {character} can't be encoded; write it as bytes, for example b'\\xff'") from None
+
+
+def parse_stdin(value: object) -> bytes | None:
     """Text is encoded as UTF-8. Anything that is not text or bytes would be a guess."""
+    if value is None:
+        return None
     if isinstance(value, str):
         return value.encode("utf-8", "surrogateescape")
     if isinstance(value, (bytes, bytearray, memoryview)):
         return bytes(value)
     kind = type(value).__name__
-    raise InputError(f"--stdin: a value of type {kind} can't be fed to a command; make it a str or bytes")
+    raise InputError(f": a value of type {kind} can't be fed to a command; make it a str or bytes")
 
 
-def parse_environment(value: str) -> tuple[str, str | None]:
+def parse_variable(value: object) -> str | None:
+    """The name of a variable that is to be set, if there is one."""
+    return None if value is None else parse_name(str(value))
+
+
+# -- what stands for a value in a magic's line ------------------------------------------------------------------
+
+
+def parse_name(text: str) -> str:
+    """The name of a Python variable."""
+    if not text.isidentifier() or keyword.iskeyword(text):
+        raise InputError(f" can't be {text!r}; write the name of a Python variable, for example x")
+    return text
+
+
+def parse_assignment(text: str) -> tuple[str, str | None]:
     """``NAME=VALUE`` apart; None for the value of a bare NAME, which names a Python variable."""
-    name, equals, text = value.partition("=")
-    if not name or "\0" in value:
-        raise InputError(f"--env can't be {value!r}; write --env NAME or --env NAME=VALUE")
-    return name, text if equals else None
+    name, equals, value = text.partition("=")
+    if not name or "\0" in text:
+        raise InputError(f" can't be {text!r}; write NAME or NAME=VALUE")
+    return name, value if equals else None

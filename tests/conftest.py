@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import pytest
 
-from ipython_pgtimeout.connection import connection
+from ipython_pgtimeout.caller.connection import connection
 
 from .kernels import LOAD, Kernel
 from .watching import kill_marked, wait_until_gone

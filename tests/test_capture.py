@@ -56,7 +56,7 @@ def test_a_log_survives_a_timeout_and_gets_the_last_words(tmp_path: Path) -> Non
 )
 def test_a_log_that_cannot_be_is_an_error_before_anything_runs(tmp_path: Path, path: str, words: str) -> None:
     os.mkfifo(tmp_path / "fifo")
-    with pytest.raises(InputError, match=f"--log .*{words}.*; write the path of a file"):
+    with pytest.raises(InputError, match=f"log .*{words}.*; write for example log='make.log'"):
         run(f"touch {tmp_path}/started", 30, log=f"{tmp_path}/{path}")
     assert not (tmp_path / "started").exists()
 

@@ -13,9 +13,10 @@ from pathlib import Path
 import psutil
 import pytest
 
-from ipython_pgtimeout.connection import connection
-from ipython_pgtimeout.inheritance import Inheritance
-from ipython_pgtimeout.protocol import Channel, Done, Interrupt, Message, Request
+from ipython_pgtimeout.caller.connection import connection
+from ipython_pgtimeout.shared.channel import Channel
+from ipython_pgtimeout.shared.inheritance import Inheritance
+from ipython_pgtimeout.shared.protocol import Done, Interrupt, Limits, Message, Request
 
 from .kernels import LOAD, RUN, Kernel
 from .watching import marked, wait_until, wait_until_gone
@@ -129,7 +130,6 @@ def test_a_kernel_with_many_open_files(options: str) -> None:
 @pytest.fixture
 def channel() -> Iterator[Channel]:
     taken = connection.take()
-    taken.socket.settimeout(20)
     yield taken
     connection.give_back(taken, is_free=False)
 
@@ -138,16 +138,12 @@ def _request(script: str, mark: str = "") -> Request:
     environment = {b"PATH": os.environb[b"PATH"], b"LARGE": b"x" * 20_000, b"MARK": mark.encode()}
     argv = [b"sh", b"-c", script.encode()]
     return Request(
-        started_s=time.monotonic(),
         program=b"/bin/sh",
         argv=argv,
         environment=environment,
         inheritance=Inheritance.current(),
-        timeout_s=10.0,
-        grace_s=1.0,
-        signal=signal.SIGTERM,
-        leftovers="wait",
-        terminal=False,
+        limits=Limits(time.monotonic(), timeout=10.0, kill_after=1.0, signal=signal.SIGTERM, leftovers="wait"),
+        pty=False,
     )
 
 
@@ -164,6 +160,7 @@ def _send(channel: Channel, frames: bytes) -> None:
     """With the four descriptors that a command has; all but the first byte in one piece."""
     fds = [os.open(path, os.O_RDWR) for path in [os.devnull] * 3] + [os.open("/", os.O_RDONLY)]
     socket.send_fds(channel.socket, [frames[:1]], fds)
+    channel.socket.settimeout(20)
     channel.socket.sendall(frames[1:])
     for fd in fds:
         os.close(fd)
@@ -179,14 +176,14 @@ def _end(channel: Channel) -> Done:
 def test_an_interrupt_that_comes_with_its_request_is_heard(channel: Channel) -> None:
     _send(channel, _frames(_request("sleep 60"), Interrupt(1)))
     end = _end(channel)
-    assert (end.reason, end.is_free) == ("interrupted", True)
+    assert (end.ending.reason, end.is_free) == ("interrupted", True)
 
 
 def test_an_interrupt_that_comes_late_is_not_the_next_commands(channel: Channel) -> None:
     _send(channel, _frames(_request("true")))
-    assert _end(channel).reason == "exited"
+    assert _end(channel).ending.reason == "exited"
     _send(channel, _frames(Interrupt(1), _request("sleep 0.1")))
-    assert _end(channel).reason == "exited"
+    assert _end(channel).ending.reason == "exited"
 
 
 def test_one_that_is_let_go_ends_its_command_whoever_holds_a_copy_of_the_channel(mark: str) -> None:

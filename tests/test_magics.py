@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from ipython_pgtimeout import options
+from ipython_pgtimeout import spec
 
 from .kernels import Kernel, named_children
 from .watching import wait_until
@@ -31,7 +31,7 @@ def test_the_help_has_every_option(kernel: Kernel, magic: str) -> None:
     (payload,) = reply["content"]["payload"]
     text = _plain(payload["data"]["text/plain"])
     assert f"{magic} [options] TIMEOUT" in text
-    for option in options.OPTIONS:
+    for option in spec.OPTIONS:
         assert ", ".join(option.flags) + (f" {option.metavar}" if option.metavar else "") in text
         assert option.help in text
 
@@ -72,13 +72,13 @@ def test_config_refuses_what_the_option_refuses(fresh_kernel: Kernel) -> None:
     for name, value in (("signal", "'BANANA'"), ("kill_after", "'never'"), ("leftovers", "'maybe'"), ("timeout", "-1")):
         reply = fresh_kernel.execute(f"%config PgTimeout.{name} = {value}")
         assert "there is no signal" in reply.text or "can't be" in reply.text
-    assert fresh_kernel.value("get_ipython().ipython_pgtimeout.signal") == "'TERM'"
+    assert fresh_kernel.value("get_ipython().ipython_pgtimeout._defaults.signal") == "'TERM'"
 
 
 def test_config_lists_what_can_be_configured(fresh_kernel: Kernel) -> None:
     shown = fresh_kernel.run("%config PgTimeout").text
-    for option in (options.TIMEOUT, *options.OPTIONS):
-        assert (f"PgTimeout.{option.name}=" in shown) == option.configurable
+    for option in (spec.TIMEOUT, *spec.OPTIONS):
+        assert (f"PgTimeout.{option.name}=" in shown) == option.is_configurable
 
 
 def test_a_config_file_is_read(tmp_path: Path) -> None:

@@ -18,14 +18,14 @@ LONG_S = 1.5
 """Longer than a guard takes here: the grace is 0.3 s."""
 
 WITHOUT_SUBREAPERS = """
-from ipython_pgtimeout import connection
-start = "from ipython_pgtimeout.launcher import main"
+from ipython_pgtimeout.caller import connection
+start = "from ipython_pgtimeout.helper.launcher import main"
 assert start in connection._BOOTSTRAP
-off = "import ipython_pgtimeout.processes as p; p.become_subreaper = lambda: None"
+off = "import ipython_pgtimeout.helper.prctl as p; p.become_subreaper = lambda: None"
 connection._BOOTSTRAP = connection._BOOTSTRAP.replace(start, off + "\\n" + start)
 """
 WITHOUT_PIDFD = """
-from ipython_pgtimeout import connection
+from ipython_pgtimeout.caller import connection
 assert connection._pidfd_of_this_process() >= 0
 connection._pidfd_of_this_process = lambda: -1
 """

@@ -1,15 +1,21 @@
-"""Reading a magic's line: durations, signals, and where the options end and a verbatim command begins."""
+"""The declared fields: what their values mean, how a magic's line is read, and that whoever repeats them agrees."""
 
 from __future__ import annotations
 
+import dataclasses
+import inspect
 import math
+import pickle
 import re
 import signal
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from ipython_pgtimeout import options, values
+from ipython_pgtimeout import Result, run, spec, values
+from ipython_pgtimeout.magics import line as lines
+from ipython_pgtimeout.spec import FIELDS, TIMEOUT, make_spec
 from ipython_pgtimeout.values import InputError
 
 README = Path(__file__).parent.parent / "README.md"
@@ -48,8 +54,10 @@ def test_a_timeout_is_a_duration_of_gnu_timeout_or_ms_or_inf(text: str | float, 
     ["", "0", "0.0s", "0ms", "-1", "-inf", "nan", "366d", "1e30", "1w", "2 m", "1m30s", "1_000", "0x10", "½"],
 )
 def test_a_timeout_that_makes_no_sense_is_refused_with_a_right_example(text: str) -> None:
-    with pytest.raises(InputError, match="write for example 30") as caught:
-        values.parse_timeout(text)
+    with pytest.raises(InputError) as caught:
+        TIMEOUT.parsed(text)
+    assert "; write for example 30, 1.5, 500ms, 2m, 1h or inf" in caught.value.spelled("TIMEOUT")
+    assert "; write for example timeout='30', timeout='1.5'" in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
@@ -60,8 +68,8 @@ def test_a_grace_may_be_zero(text: str | float, seconds: float) -> None:
 
 @pytest.mark.parametrize("text", ["-1", "nan", "soon", "", "inf", "400d"])
 def test_a_grace_is_bounded(text: str) -> None:
-    with pytest.raises(InputError, match="--kill-after"):
-        values.parse_grace(text)
+    with pytest.raises(InputError, match="kill_after"):
+        FIELDS["kill_after"].parsed(text)
 
 
 @pytest.mark.parametrize(
@@ -75,22 +83,30 @@ def test_a_grace_is_bounded(text: str) -> None:
         (9, signal.SIGKILL),
         (" HUP ", signal.SIGHUP),
         (signal.SIGUSR1, signal.SIGUSR1),
+        ("RTMIN", signal.SIGRTMIN),
+        ("RTMIN+1", signal.SIGRTMIN + 1),
+        ("SIGRTMAX-2", signal.SIGRTMAX - 2),
+        (str(signal.SIGRTMIN + 2), signal.SIGRTMIN + 2),
+        (signal.SIGRTMIN + 2, signal.SIGRTMIN + 2),
     ],
 )
-def test_a_signal_is_a_name_or_a_number(text: str | int, number: signal.Signals) -> None:
-    assert values.parse_signal(text) is number
+def test_a_signal_is_a_name_or_a_number(text: str | int, number: int) -> None:
+    assert values.parse_signal(text) == number
 
 
-@pytest.mark.parametrize("text", ["", "NOPE", "SIG", "0", "-9", "999", "TERM,INT", "SIGSIGTERM"])
-def test_an_unknown_signal_is_refused(text: str) -> None:
-    with pytest.raises(InputError, match="--signal: there is no signal"):
-        values.parse_signal(text)
+@pytest.mark.parametrize(
+    "text",
+    ["", "NOPE", "SIG", "0", "-9", "999", "TERM,INT", "SIGSIGTERM", "RTMIN-1", "RTMAX+1", "RTMIN+99", "RTMIN+", None],
+)
+def test_an_unknown_signal_is_refused(text: object) -> None:
+    with pytest.raises(InputError, match="signal: there is no signal"):
+        FIELDS["signal"].parsed(text)
 
 
 @pytest.mark.parametrize("text", ["a-b", "1a", "", "a b", "a.b"])
 def test_a_result_goes_into_a_variable(text: str) -> None:
-    with pytest.raises(InputError, match="--result x"):
-        values.name_parser("--result")(text)
+    with pytest.raises(InputError, match=r"result can't be .*; write the name of a Python variable, for example x"):
+        FIELDS["result"].parsed(text)
 
 
 @pytest.mark.parametrize(
@@ -103,13 +119,13 @@ def test_a_result_goes_into_a_variable(text: str) -> None:
     ],
 )
 def test_an_environment_variable_has_a_value_or_is_a_python_variable(text: str, pair: tuple[str, str | None]) -> None:
-    assert values.parse_environment(text) == pair
+    assert values.parse_assignment(text) == pair
 
 
 @pytest.mark.parametrize("text", ["", "=", "=value", "A=\0"])
 def test_an_environment_variable_has_a_name_and_no_nul(text: str) -> None:
-    with pytest.raises(InputError, match="--env NAME=VALUE"):
-        values.parse_environment(text)
+    with pytest.raises(InputError, match="write NAME or NAME=VALUE"):
+        values.parse_assignment(text)
 
 
 # What stands after TIMEOUT in %run_timed, and must come out as it went in.
@@ -131,9 +147,16 @@ COMMANDS = [
 @pytest.mark.parametrize("command", COMMANDS)
 @pytest.mark.parametrize("before", ["30 ", "  30   ", "-k 1 30 ", "--kill-after=1 --strict 30 ", "-e 'A=b c' 30\t"])
 def test_what_follows_the_timeout_of_a_line_is_the_command_verbatim(before: str, command: str) -> None:
-    values, timeout, rest = options.split(before + command, verbatim=True)
+    given, timeout, rest = lines.split(before + command, verbatim=True)
     assert (timeout, rest) == ("30", command)
-    assert ("kill_after" in values) == ("k" in before)
+    assert ("kill_after" in given) == ("k" in before)
+
+
+def _read(line: str) -> tuple[dict[str, Any], str | None, str]:
+    """A cell magic's line, its values parsed as far as they stand in it themselves."""
+    given, timeout, rest = lines.split(line, verbatim=False)
+    parsed = {name: value if FIELDS[name].parse_text else FIELDS[name].parsed(value) for name, value in given.items()}
+    return parsed, timeout, rest
 
 
 @pytest.mark.parametrize(
@@ -159,21 +182,21 @@ def test_what_follows_the_timeout_of_a_line_is_the_command_verbatim(before: str,
     ],
 )
 def test_the_cell_magic_takes_options_on_both_sides_of_its_timeout(line: str, expected: dict[str, object]) -> None:
-    assert options.split(line, verbatim=False) == (expected, "30", "")
+    assert _read(line) == (expected, "30", "")
 
 
 def test_a_timeout_may_be_left_out_of_a_line_of_options() -> None:
-    assert options.split("--strict", verbatim=False) == ({"strict": True}, None, "")
-    assert options.split("   ", verbatim=False) == ({}, None, "")
+    assert lines.split("--strict", verbatim=False) == ({"strict": True}, None, "")
+    assert lines.split("   ", verbatim=False) == ({}, None, "")
 
 
 def test_what_does_not_belong_behind_the_timeout_of_a_cell_is_handed_back() -> None:
-    assert options.split("30 echo hi", verbatim=False) == ({}, "30", "echo hi")
+    assert lines.split("30 echo hi", verbatim=False) == ({}, "30", "echo hi")
 
 
 @pytest.mark.parametrize("number", ["-1", "-.5", "-1s"])
 def test_a_negative_number_is_a_bad_timeout_and_no_unknown_option(number: str) -> None:
-    _, timeout, _ = options.split(number, verbatim=False)
+    _, timeout, _ = lines.split(number, verbatim=False)
     assert timeout == number
 
 
@@ -195,18 +218,19 @@ def test_a_negative_number_is_a_bad_timeout_and_no_unknown_option(number: str) -
 )
 def test_an_option_that_makes_no_sense_is_refused_in_one_line(line: str, words: str) -> None:
     with pytest.raises(InputError) as caught:
-        options.split(line, verbatim=False)
-    assert words in str(caught.value)
-    assert "\n" not in str(caught.value)
+        _read(line)
+    told = caught.value.spelled(lines.flag_of(caught.value.field))
+    assert words in told
+    assert "\n" not in told
 
 
 def test_every_option_is_completed_and_has_one_reference_entry() -> None:
-    flags = [flag for option in options.OPTIONS for flag in option.flags]
-    assert sorted(options.complete(" 30 --")) == sorted(flags)
+    flags = [flag for option in spec.OPTIONS for flag in option.flags]
+    assert sorted(lines.complete(" 30 --")) == sorted(flags)
     assert len(set(flags)) == len(flags)
-    text = options.reference("%%usage", "What it does.", {"kill_after": "7s"})
+    text = lines.reference("%%usage", "What it does.", {"kill_after": "7s"})
     entries = [line for line in text.splitlines() if line.startswith("-")]
-    assert len(entries) == len(options.OPTIONS)
+    assert len(entries) == len(spec.OPTIONS)
     assert "(default 7s)" in text
 
 
@@ -219,12 +243,12 @@ def test_every_option_is_completed_and_has_one_reference_entry() -> None:
     ],
 )
 def test_the_value_of_an_option_is_completed_by_its_choices(line: str, offered: list[str]) -> None:
-    assert options.complete(line) == offered
+    assert lines.complete(line) == offered
 
 
 def test_the_readme_lists_every_option_with_its_default() -> None:
     expected = []
-    for option in options.OPTIONS:
+    for option in spec.OPTIONS:
         *others, last = option.flags
         typed = ", ".join(f"`{flag}`" for flag in [*others, f"{last} {option.metavar}" if option.metavar else last])
         shown = f"`{option.default}`" if option.metavar else "on"
@@ -234,3 +258,68 @@ def test_the_readme_lists_every_option_with_its_default() -> None:
     cells = [[cell.strip().replace("\\|", "|") for cell in re.split(r"(?<!\\)\|", row)[1:-1]] for row in rows]
     assert [(typed, default) for typed, _, default in cells] == expected
     assert all(meaning for _, meaning, _ in cells)
+
+
+# -- whoever repeats the declaration agrees with it ---------------------------------------------------------------
+
+
+def test_the_keywords_of_run_are_the_declared_fields_with_their_defaults() -> None:
+    parameters = inspect.signature(run).parameters
+    assert list(parameters) == [*spec.SPEC_FIELDS, "check"]
+    for name, option in spec.SPEC_FIELDS.items():
+        required = name in ("command", "timeout")
+        assert parameters[name].default == (inspect.Parameter.empty if required else option.default), name
+
+
+def test_a_result_repeats_what_was_asked_for_under_the_same_names() -> None:
+    result = run("true", "7s", idle="5s")
+    asked = make_spec({"command": "true", "timeout": "7s", "idle": "5s"})
+    shared = spec.SPEC_FIELDS.keys() & {field.name for field in dataclasses.fields(Result)}
+    assert shared == {"command", "timeout", "idle"}
+    assert {name: getattr(result, name) for name in shared} == {name: getattr(asked, name) for name in shared}
+
+
+def test_what_travels_to_the_guard_is_taken_from_the_fields_by_name() -> None:
+    asked = make_spec({"command": "true", "timeout": 7, "signal": "INT", "kill_after": 1, "leftovers": "kill"})
+    limits = asked.limits(3.0)
+    assert limits._asdict() == {
+        "started_s": 3.0,
+        "timeout": 7.0,
+        "kill_after": 1.0,
+        "signal": signal.SIGINT,
+        "leftovers": "kill",
+    }
+    assert set(limits._fields[1:]) <= spec.SPEC_FIELDS.keys()
+
+
+@pytest.mark.parametrize("option", spec.FIELDS.values(), ids=spec.FIELDS)
+def test_a_value_can_be_parsed_twice(option: spec.Option) -> None:
+    if option.default not in ("", None):
+        once = option.parsed(option.default)
+        assert option.parsed(once) == once
+
+
+@pytest.mark.parametrize(
+    ("given", "python", "magic"),
+    [
+        ({"idle": "never"}, "idle can't be 'never'; write for example idle='30s', ", "--idle can't be 'never'; write"),
+        ({"kill_after": -1}, "kill_after can't be -1; write for example kill_after='2s'", "--kill-after can't be -1"),
+        ({"timeout": 0}, "timeout must be more than zero, not 0; write", "TIMEOUT must be more than zero"),
+        ({"signal": "NO"}, "signal: there is no signal 'NO'; write for example signal='TERM'", "--signal: there is"),
+        ({"env": {"A": 1}}, "env A: a int can't be an environment variable; make it a str", "--env A: a int"),
+        ({"env": "A=1"}, "env can't be of type str; write a dict", "--env can't be"),
+        (
+            {"shell": 3},
+            "shell can't be 3; write for example shell='bash'",
+            "--shell can't be 3; write for example bash",
+        ),
+        ({"cwd": 3}, "cwd can't be 3; write for example cwd='/tmp'", "--cwd can't be 3"),
+    ],
+)
+def test_an_error_names_the_field_as_its_reader_spells_it(given: dict[str, Any], python: str, magic: str) -> None:
+    with pytest.raises(InputError) as caught:
+        make_spec({"command": "true", "timeout": 5, **given})
+    assert str(caught.value).startswith(python)
+    assert caught.value.spelled(lines.flag_of(caught.value.field)).startswith(magic)
+    twin = pickle.loads(pickle.dumps(caught.value))
+    assert (type(twin), str(twin), twin.field) == (InputError, str(caught.value), caught.value.field)

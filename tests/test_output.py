@@ -10,7 +10,7 @@ import re
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from ipython_pgtimeout.output import BATCH_INTERVAL_S, Batcher, Keeper, Pace, Stream
+from ipython_pgtimeout.caller.output import BATCH_INTERVAL_S, Batcher, Keeper, Pace, Stream
 
 from .watching import wait_until
 
@@ -28,9 +28,9 @@ def feed(keeper: Keeper, data: bytes, sizes: list[int]) -> str:
     position = turn = 0
     while position < len(data):
         chunk = data[position : position + sizes[turn % len(sizes)]]
-        room = keeper.room()
-        chunk = chunk[: len(room)]
-        room[: len(chunk)] = chunk
+        buffer = keeper.buffer()
+        chunk = chunk[: len(buffer)]
+        buffer[: len(chunk)] = chunk
         shown.append(keeper.keep(len(chunk)))
         position += len(chunk)
         turn += 1
@@ -101,10 +101,10 @@ def test_the_tail_begins_with_a_whole_character(data: str, limit: int) -> None:
 def test_beyond_the_head_nothing_is_decoded_and_memory_is_bounded() -> None:
     keeper = Keeper(1000)
     feed_some(keeper, 1_000_000)
-    ring = keeper.room().obj
+    ring = keeper.buffer().obj
     for _ in range(100):
         assert feed_some(keeper, 1_000_000) == ""
-    assert keeper.room().obj is ring
+    assert keeper.buffer().obj is ring
     keeper.finish()
     assert keeper.total == 101_000_000
     assert len(keeper.text) < 1100
@@ -113,7 +113,7 @@ def test_beyond_the_head_nothing_is_decoded_and_memory_is_bounded() -> None:
 def feed_some(keeper: Keeper, size: int) -> str:
     shown = []
     while size:
-        fits = min(size, len(keeper.room()))
+        fits = min(size, len(keeper.buffer()))
         shown.append(keeper.keep(fits))
         size -= fits
     return "".join(shown)
@@ -128,7 +128,7 @@ def test_a_batch_loses_nothing_and_keeps_each_streams_order(writes: list[tuple[S
     batcher = Batcher(lambda stream, text: shown.append((stream, text)), None)
     for stream, text in writes:
         batcher.add(stream, text)
-    batcher.finish()
+    batcher.show_all()
     for name in ("stdout", "stderr"):
         assert "".join(t for s, t in shown if s == name) == "".join(t for s, t in writes if s == name)
     assert len(shown) <= 9

@@ -6,7 +6,6 @@ import html.parser
 import os
 import re
 import subprocess
-import sys
 from collections.abc import Iterator
 
 import psutil
@@ -14,10 +13,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ipython_pgtimeout import markup, run
-from ipython_pgtimeout.lives import MAX_LIVES, Life
-from ipython_pgtimeout.result import Result
-from ipython_pgtimeout.tree import Tree
+from ipython_pgtimeout import Life, Result, run, wording
+from ipython_pgtimeout.helper.lives import MAX_LIVES
+from ipython_pgtimeout.pictures import markup
+from ipython_pgtimeout.pictures.tree import Tree
 
 from .watching import wait_until
 
@@ -160,7 +159,7 @@ def test_nothing_escapes_the_escape(text: str) -> None:
 
 @given(text=st.text(max_size=50))
 def test_what_can_be_seen_stays_as_it_is(text: str) -> None:
-    shown = markup.visible(text)
+    shown = wording.visible(text)
     if text.isprintable() and not any("\ue000" <= character <= "\uf8ff" for character in text):
         assert shown == text
     assert "\n" not in shown
@@ -171,7 +170,7 @@ def test_what_can_be_seen_stays_as_it_is(text: str) -> None:
     [(0, "0 B"), (999, "999 B"), (1000, "1.0 kB"), (123_456, "123 kB"), (5_250_000, "5.2 MB"), (2e13, "20.0 TB")],
 )
 def test_bytes_are_told_in_words(size: float, words: str) -> None:
-    assert markup.format_bytes(size) == words
+    assert wording.format_bytes(size) == words
 
 
 def test_the_html_of_a_result_is_small_and_folded() -> None:
@@ -182,23 +181,3 @@ def test_the_html_of_a_result_is_small_and_folded() -> None:
     assert "open" not in page.attributes
     assert page.text.startswith("● exit code 0 (")
     assert len(source) < 5000
-
-
-def test_the_plot_has_a_bar_for_each_process() -> None:
-    matplotlib = pytest.importorskip("matplotlib")
-    matplotlib.use("agg")
-    result = run("setsid sleep 0.4 & (sleep 0.5 &); sleep 0.3", 20)
-    axes = result.plot()
-    assert len(axes.patches) == len(result.processes) == 3
-    assert "exit code 0" in axes.get_title(loc="left")
-
-
-def test_the_plot_says_what_to_install() -> None:
-    code = (
-        "import sys; sys.modules['matplotlib'] = None\n"
-        "from ipython_pgtimeout import run\n"
-        "try: run('true', 9).plot()\n"
-        "except ImportError as error: print(error)"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=40, check=True)
-    assert done.stdout == "plot() needs matplotlib; pip install 'ipython-pgtimeout[plot]'\n"

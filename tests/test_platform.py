@@ -59,14 +59,15 @@ def test_the_launcher_imports_little() -> None:
     """And from inside: the modules that its import loads, under the options it is started with."""
     code = (
         "import sys, types; package = types.ModuleType('ipython_pgtimeout'); package.__path__ = [sys.argv[1]]\n"
-        "sys.modules['ipython_pgtimeout'] = package; import ipython_pgtimeout.launcher; print('\\n'.join(sys.modules))"
+        "sys.modules['ipython_pgtimeout'] = package; import ipython_pgtimeout.helper.launcher\n"
+        "print('\\n'.join(sys.modules))"
     )
     package = str(Path(__file__).parent.parent / "ipython_pgtimeout")
     done = subprocess.run(
         [sys.executable, "-I", "-S", "-c", code, package], capture_output=True, text=True, timeout=30, check=True
     )
     loaded = set(done.stdout.split())
-    assert "ipython_pgtimeout.guard" in loaded
+    assert "ipython_pgtimeout.helper.guard" in loaded
     assert not loaded & {"IPython", "traitlets", "asyncio", "psutil", "ipython_pgtimeout.magics", "http"}
     assert len(loaded) < 120
 

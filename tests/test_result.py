@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import math
 import pickle
 import re
 import signal
@@ -12,7 +13,8 @@ import subprocess
 import pytest
 
 from ipython_pgtimeout import CommandFailed, CommandTimeout, GuardDied, InputError, Result, run
-from ipython_pgtimeout.result import describe_exit, interrupted, name_processes
+from ipython_pgtimeout.result import make_interrupt
+from ipython_pgtimeout.wording import describe_exit, format_limit, format_seconds, name_processes
 
 from .kernels import Kernel
 
@@ -32,7 +34,7 @@ def failed() -> Result:
 @pytest.mark.parametrize(
     ("script", "options", "sentence"),
     [
-        ("true", {}, r"^exit code 0 \(0\.\d{3} s\)$"),
+        ("true", {}, r"^exit code 0 \(\d+\.\d+ s\)$"),
         ("exit 3", {}, r"^exit code 3 \("),
         ("kill -SEGV $$", {}, r"^ended by SIGSEGV \("),
         ("exec sleep 60", {"timeout": 0.2}, r"^timed out after 0\.2 s: SIGTERM to 1 process" + ENDED),
@@ -99,7 +101,7 @@ def test_the_exceptions_are_those_people_catch_already(timed_out: Result, failed
     assert (wrong.cmd, wrong.returncode, wrong.output) == (failed.command, 3, "out\n")
     assert issubclass(InputError, ValueError)
     assert issubclass(GuardDied, RuntimeError)
-    stop = interrupted(timed_out)
+    stop = make_interrupt(timed_out)
     assert type(stop) is KeyboardInterrupt  # a plain one, that loops and front ends know
     assert stop.result is timed_out  # type: ignore[attr-defined]
 
@@ -110,6 +112,21 @@ def test_the_exceptions_are_those_people_catch_already(timed_out: Result, failed
 )
 def test_a_return_code_in_words(returncode: int | None, words: str) -> None:
     assert describe_exit(returncode) == words
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [(0.0, "0.0 s"), (0.0123, "0.012 s"), (0.0999, "0.100 s"), (0.1, "0.1 s"), (3.21, "3.2 s"), (30.0, "30.0 s")],
+)
+def test_a_measured_time_in_words(seconds: float, words: str) -> None:
+    assert format_seconds(seconds) == words
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"), [(30.0, "30 s"), (0.3, "0.3 s"), (1e6, "1000000 s"), (math.inf, "inf s")]
+)
+def test_a_time_that_was_set_in_words(seconds: float, words: str) -> None:
+    assert format_limit(seconds) == words
 
 
 def test_a_return_code_of_a_real_time_signal_in_words() -> None:

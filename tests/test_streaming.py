@@ -45,7 +45,7 @@ def test_streams_that_alternate_are_batched_too(kernel: Kernel) -> None:
 def test_order_between_the_streams_is_kept_where_the_pipes_tell_it(kernel: Kernel) -> None:
     """With a pause between the writes each is read before the next; with one descriptor the order is exact."""
     script = "import os, select\nfor n in range(4):\n os.write(1 + n % 2, b'%d' % n); select.select([],[],[],.1)"
-    shown = "seen = []\nimport sys\nfrom ipython_pgtimeout import magics as m\n"
+    shown = "seen = []\nimport sys\nfrom ipython_pgtimeout.magics import extension as m\n"
     patch = "m.print = lambda text, end, file, flush: seen.append((text, file is sys.stderr))"
     kernel.run(shown + patch)
     try:

@@ -1,0 +1,179 @@
+"""The caller's side of the launcher: start it, take a guard for a command, and give it back after that.
+
+Each guard waits on a channel of its own. The caller makes the pair of sockets, hands one end to the launcher, which
+forks a guard for it, and speaks to the guard directly from then on: no command waits for the launcher.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import os
+import select
+import socket
+import subprocess
+import sys
+import threading
+from importlib.util import find_spec
+from pathlib import Path
+
+from ..shared import debuglog
+from ..shared.channel import Channel
+from .helper_errors import HelperErrors
+
+# The package's own __init__ is not run over there: it would load what only the caller needs. Site-packages come last
+# in the path, and only for psutil, which guards need where there is no proc(5).
+_BOOTSTRAP = """\
+import sys, types
+package = types.ModuleType("ipython_pgtimeout")
+package.__path__ = [sys.argv[1]]
+sys.modules[package.__name__] = package
+sys.path.append(sys.argv[2])
+from ipython_pgtimeout.helper.launcher import main
+main(int(sys.argv[3]), int(sys.argv[4]))
+"""
+_PACKAGE = Path(__file__).parent.parent
+
+
+class Connection:
+    """To one launcher process, started when first needed and again after it has died."""
+
+    def __init__(self) -> None:
+        self.errors = HelperErrors()
+        self._lock = threading.Lock()
+        self._process: subprocess.Popen[bytes] | None = None
+        self._control: socket.socket | None = None
+        self._idle: list[Channel] = []
+        self._busy = 0
+
+    def prepare(self) -> None:
+        """See to it that a guard is ready. Does not wait for it."""
+        with self._lock:
+            self._prepare()
+
+    def take(self) -> Channel:
+        """A channel to a guard that waits for a request, or soon will. Raises OSError if there can't be one."""
+        with self._lock:
+            while self._idle:
+                channel = self._idle.pop()
+                # An idle guard never writes: a readable channel means that it is dead. And without a launcher a living
+                # guard would be without its safety net.
+                if self._has_launcher() and not _is_readable(channel):
+                    break
+                channel.close()
+            else:
+                channel = self._new_channel()
+            self._busy += 1
+            return channel
+
+    def give_back(self, channel: Channel, is_free: bool) -> None:
+        """After `take`, always. A guard that is not free sees the end of file, and ends what it supervises.
+
+        At rest there is one that waits; while many commands run at once, their threads may soon want as many.
+        """
+        with self._lock:
+            self._busy -= 1
+            if is_free and self._has_launcher():
+                self._idle.append(channel)
+            else:
+                channel.hang_up()
+            while len(self._idle) > self._busy + 1:
+                self._idle.pop(0).hang_up()
+            if self._process is not None:
+                with contextlib.suppress(OSError):  # no descriptors: the next command will tell, if it is still so
+                    self._prepare()
+
+    def close(self) -> None:
+        """Let the helper processes go: they see it by the end of file."""
+        with self._lock:
+            while self._idle:
+                self._idle.pop().hang_up()
+            if self._control is not None:
+                self._control.close()
+            if self._process is not None:
+                # It stays for what was left running on purpose; then there is nothing to wait for.
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    self._process.wait(0.5)
+            self._control = self._process = None
+            self.errors.close()
+
+    def forget(self) -> None:
+        """In a forked child: the launcher and its channels belong to the parent."""
+        for channel in self._idle:
+            channel.close()
+        if self._control is not None:
+            self._control.close()
+        if self._process is not None:
+            self._process.returncode = 0  # not ours to wait for, nor to warn about
+        self.errors.close()
+        self.__init__()  # type: ignore[misc]
+
+    def _prepare(self) -> None:
+        if not self._idle:
+            self._idle.append(self._new_channel())
+
+    def _has_launcher(self) -> bool:
+        return self._control is not None and not _is_readable(self._control)
+
+    def _new_channel(self) -> Channel:
+        ours, theirs = socket.socketpair()
+        with theirs:
+            try:
+                if not self._has_launcher():
+                    self._start()
+                assert self._control is not None
+                socket.send_fds(self._control, [b"+"], [theirs.fileno()])
+            except BaseException:
+                ours.close()
+                raise
+        return Channel(ours)
+
+    def _start(self) -> None:
+        if self._control is not None:
+            self._control.close()
+        if self._process is not None:
+            self._process.wait()  # its descriptors are closed: it is all but dead
+        ours, theirs = socket.socketpair()
+        caller_fd = _pidfd_of_this_process()
+        inherited = [fd for fd in (theirs.fileno(), caller_fd) if fd >= 0]
+        arguments = [str(_PACKAGE), _directory_of_psutil(), str(theirs.fileno()), str(caller_fd)]
+        try:
+            self._process = subprocess.Popen(
+                [sys.executable, "-I", "-S", "-c", _BOOTSTRAP, *arguments],
+                env={**os.environ, debuglog.VARIABLE: debuglog.path()},
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=self.errors.open(),
+                pass_fds=inherited,
+                start_new_session=True,
+            )
+            self._control = ours
+            debuglog.note("caller", f"has started launcher {self._process.pid}")
+        finally:
+            theirs.close()
+            if caller_fd >= 0:
+                os.close(caller_fd)
+
+
+def _pidfd_of_this_process() -> int:
+    """A descriptor that becomes readable when this process dies, pidfd_open(2); -1 where there is none."""
+    with contextlib.suppress(OSError, AttributeError):
+        return os.pidfd_open(os.getpid())
+    return -1
+
+
+def _directory_of_psutil() -> str:
+    found = find_spec("psutil")
+    return "" if found is None or found.origin is None else str(Path(found.origin).parent.parent)
+
+
+def _is_readable(each: Channel | socket.socket) -> bool:
+    poller = select.poll()  # not select(2), which takes no descriptor above 1023
+    poller.register(each, select.POLLIN)
+    return bool(poller.poll(0))
+
+
+debuglog.open_from_environment()
+connection = Connection()
+atexit.register(connection.close)
+os.register_at_fork(after_in_child=connection.forget)

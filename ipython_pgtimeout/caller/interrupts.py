@@ -1,0 +1,70 @@
+"""The stop button and Ctrl-C while a command runs."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import threading
+from collections.abc import Callable
+from io import FileIO
+from types import FrameType
+
+
+class Interrupts:
+    """SIGINT while a command runs: counted and passed on, never raised in the middle of our work.
+
+    The handler of before is put back at the end. Off the main thread Python allows no handler, and there a command
+    ends by its deadline. An ignored SIGINT stays ignored.
+
+    Python runs a handler only between two of its instructions. A signal that comes when it has looked for signals and
+    poll(2) has not begun to wait would go unnoticed for as long as the wait takes. So a byte comes through a pipe as
+    well, at once, by signal.set_wakeup_fd: poll `fileno` with the rest.
+    """
+
+    def __init__(self) -> None:
+        self.count = 0
+        self._pass_on: Callable[[int], None] | None = None
+        self._previous: Callable[[int, FrameType | None], object] | int | None = None
+        self._previous_wakeup = -1
+        self._wakeup: tuple[FileIO, FileIO] | None = None
+
+    def __enter__(self) -> Interrupts:
+        if threading.current_thread() is threading.main_thread() and callable(signal.getsignal(signal.SIGINT)):
+            reading, writing = os.pipe()
+            self._wakeup = FileIO(reading), FileIO(writing, "w")
+            os.set_blocking(reading, False)
+            os.set_blocking(writing, False)
+            # The handler last: nothing that follows can fail and leave it behind.
+            self._previous_wakeup = signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
+            self._previous = signal.signal(signal.SIGINT, self._receive)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._previous is not None:
+            signal.signal(signal.SIGINT, self._previous)
+        if self._wakeup is not None:
+            signal.set_wakeup_fd(self._previous_wakeup)
+            for end in self._wakeup:
+                end.close()
+
+    def fileno(self) -> int:
+        """Readable when there was a signal; -1 where we have no handler."""
+        return -1 if self._wakeup is None else self._wakeup[0].fileno()
+
+    def clear(self) -> None:
+        """The signals' bytes have been seen. What another had a wake-up descriptor for is passed on to it."""
+        if self._wakeup is not None and (signals := self._wakeup[0].read(4096)) and self._previous_wakeup >= 0:
+            with contextlib.suppress(OSError):
+                os.write(self._previous_wakeup, signals)
+
+    def pass_on_to(self, stop: Callable[[int], None]) -> None:
+        """Call ``stop`` with the number of interrupts so far at each one; now, if there was one already."""
+        self._pass_on = stop
+        if self.count:
+            stop(self.count)
+
+    def _receive(self, _signum: int, _frame: FrameType | None) -> None:
+        self.count += 1
+        if self._pass_on is not None:
+            self._pass_on(self.count)

@@ -1,0 +1,222 @@
+"""What a command writes, on its way to the cell: kept within a bound, decoded as it comes, shown in batches.
+
+No descriptors in here: `streams` reads into the buffer that a `Keeper` offers and says how much has come.
+"""
+
+from __future__ import annotations
+
+import codecs
+import collections
+import contextlib
+import json
+import math
+import threading
+import time
+from collections.abc import Callable
+from typing import Literal
+
+Stream = Literal["stdout", "stderr", "notice"]
+"""Where a text goes. A notice is our own word about the command."""
+Show = Callable[[Stream, str], None]
+
+BATCH_INTERVAL_S = 0.055
+"""A little over 50 ms: at most about 18 batches a second."""
+_RUNS_PER_BATCH = 8
+"""How often the streams may alternate within a batch, and with that the messages of one: a Jupyter Server
+drops what exceeds 1,000 messages a second."""
+_BUFFER_BYTES = 1 << 18
+_LINE_SEARCH_BYTES = 4096
+_MAX_SPARE_BUFFERS = 8
+_spare_buffers: list[bytearray] = []
+"""Making a buffer costs more than starting a quick command: a few are used again."""
+
+
+class Keeper:
+    """One stream's bytes: the first half of ``limit_bytes`` as text as it comes, then only the last half.
+
+    Beyond the head nothing is decoded or copied: the bytes are read straight into a ring, where later
+    ones overwrite earlier ones, so memory and work are bounded however much is written.
+    """
+
+    def __init__(self, limit_bytes: float) -> None:
+        self.total = 0
+        self.left_out = 0
+        self._tail_bytes = 0 if math.isinf(limit_bytes) else int(limit_bytes) // 2
+        self._head_left = limit_bytes - self._tail_bytes
+        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
+        self._texts: list[str] = []
+        self._scratch = _take_buffer()
+        self._ring = bytearray()
+        self._in_ring = 0
+
+    @property
+    def in_tail(self) -> bool:
+        """Whether the head is full: what comes now is shown at the end, as far as it is kept."""
+        return self._head_left <= 0
+
+    def buffer(self) -> memoryview:
+        """Where the next bytes are to be read into. Then `keep` them."""
+        if not self.in_tail:
+            return memoryview(self._scratch)
+        if not self._ring:
+            self._ring = bytearray(max(self._tail_bytes + 1, _BUFFER_BYTES))
+        return memoryview(self._ring)[self._in_ring % len(self._ring) :]
+
+    def keep(self, size: int) -> str:
+        """``size`` bytes have come into the buffer. The text they complete, if it belongs to the head: a character
+        split between two reads comes with its last byte, so it can be empty while the stream goes on."""
+        self.total += size
+        if self.in_tail:
+            self._in_ring += size
+            return ""
+        head = int(min(size, self._head_left))
+        self._head_left -= head
+        text = self._decode(memoryview(self._scratch)[:head])
+        if head < size:
+            rest = size - head
+            self.buffer()[:rest] = memoryview(self._scratch)[head:size]
+            self._in_ring = rest
+        return text
+
+    def finish(self) -> str:
+        """The stream has ended: the text still to be shown, after a line that counts what was `left_out`."""
+        if len(_spare_buffers) < _MAX_SPARE_BUFFERS:
+            _spare_buffers.append(self._scratch)
+        kept = min(self._in_ring, self._tail_bytes)
+        if self._in_ring == kept:
+            tail = self._last(kept)
+        else:
+            # Begin with a whole line, or at least a whole character. The byte before tells whether one does already.
+            tail = self._last(kept + 1)
+            newline = tail.find(b"\n", 0, _LINE_SEARCH_BYTES)
+            tail = tail[newline + 1 :] if newline >= 0 else tail[1 + _first_character(tail[1:]) :]
+            self.left_out = self._in_ring - len(tail)
+            rest = self._decode(b"", final=True)
+            gap = f"[… {self.left_out:,} bytes left out …]\n"
+            if not "".join(self._texts[-2:]).endswith("\n"):
+                gap = "\n" + gap
+            self._texts.append(gap)
+            return rest + gap + self._decode(tail, final=True)
+        return self._decode(tail, final=True)
+
+    @property
+    def text(self) -> str:
+        """Head and tail, with a line between them that counts what was left out."""
+        return "".join(self._texts)
+
+    def _decode(self, data: bytes | memoryview, final: bool = False) -> str:
+        text = self._decoder.decode(data, final)
+        self._texts.append(text)
+        return text
+
+    def _last(self, size: int) -> bytes:
+        if not size:
+            return b""
+        end = self._in_ring % len(self._ring)
+        if end >= size:
+            return bytes(self._ring[end - size : end])
+        return bytes(self._ring[end - size :] + self._ring[:end])
+
+
+def _take_buffer() -> bytearray:
+    with contextlib.suppress(IndexError):  # another thread may take the last one
+        return _spare_buffers.pop()
+    return bytearray(_BUFFER_BYTES)
+
+
+def _first_character(data: bytes) -> int:
+    """How many UTF-8 continuation bytes, the rest of a character that was cut, ``data`` begins with."""
+    return next((index for index, byte in enumerate(data[:4]) if byte & 0xC0 != 0x80), 0)
+
+
+class Pace:
+    """Room for bytes on the way to a browser. A Jupyter Server with its defaults drops messages above a million
+    bytes a second, measured over three seconds, whichever commands they are from. Shared by all threads."""
+
+    def __init__(self, max_bytes: float = 2_800_000, window_s: float = 3.0) -> None:
+        self._max_bytes = max_bytes
+        self._window_s = window_s
+        self._lock = threading.Lock()
+        self._sent: collections.deque[tuple[float, int]] = collections.deque()
+
+    def wait_s(self, size: int) -> float:
+        """Seconds until there is room for ``size`` more bytes."""
+        now = time.monotonic()
+        with self._lock:
+            while self._sent and self._sent[0][0] <= now - self._window_s:
+                self._sent.popleft()
+            excess = size + sum(sent for _, sent in self._sent) - self._max_bytes
+            until = now
+            for at, sent in self._sent:
+                if excess <= 0:
+                    break
+                excess -= sent
+                until = at + self._window_s
+        return until - now
+
+    def note(self, size: int) -> None:
+        """``size`` bytes have been sent."""
+        with self._lock:
+            self._sent.append((time.monotonic(), size))
+
+
+class Batcher:
+    """Gathers text for the front end and keeps the order in which the streams were read.
+
+    The first text after a silence is shown at once. Then text is gathered for a moment: a message for
+    every line would be slow, and be dropped on its way to the browser. With a ``pace`` text also waits
+    until there is room for it.
+    """
+
+    def __init__(self, show: Show, pace: Pace | None) -> None:
+        self._show = show
+        self._pace = pace
+        self._waiting: list[tuple[Stream, list[str]]] = []
+        self._size = 0
+        self._shown_at = float("-inf")
+        self._is_last = False
+
+    def add(self, stream: Stream, text: str) -> None:
+        if not text:
+            return
+        if self._pace is not None:
+            self._size += len(json.dumps(text))  # as it travels: a newline is two bytes, an escape six
+        for earlier, texts in reversed(self._waiting):
+            # Streams that alternate quickly are merged: their order is no longer told by the pipes anyway.
+            if earlier == stream:
+                texts.append(text)
+                return
+            if len(self._waiting) < _RUNS_PER_BATCH:
+                break
+        self._waiting.append((stream, [text]))
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether everything has been shown."""
+        return not self._waiting
+
+    def add_no_more(self) -> None:
+        """Nothing follows: what waits is due as soon as there is room for it."""
+        self._is_last = True
+
+    def due_in(self) -> float | None:
+        """Seconds until the next batch is to be shown; None when there is nothing to show."""
+        if not self._waiting:
+            return None
+        interval_s = 0.0 if self._is_last else self._shown_at + BATCH_INTERVAL_S - time.monotonic()
+        return max(0.0, interval_s, self._pace.wait_s(self._size) if self._pace is not None else 0.0)
+
+    def show_if_due(self) -> None:
+        if self.due_in() == 0.0:
+            self.show_all()
+
+    def show_all(self) -> None:
+        """Show what waits, due or not."""
+        waiting, self._waiting = self._waiting, []
+        if self._pace is not None and waiting:
+            self._pace.note(self._size)
+        self._size = 0
+        for stream, texts in waiting:
+            self._show(stream, "".join(texts))
+        if waiting:
+            self._shown_at = time.monotonic()

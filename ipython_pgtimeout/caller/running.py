@@ -1,0 +1,240 @@
+"""The caller's side of one command while it runs: a state machine without a loop.
+
+It decides nothing about killing but "please end it now". Whatever goes wrong in here, the channel is closed on the way
+out, and the guard treats that as the death of the caller: one release path.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import select
+import time
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from .. import wording
+from ..result import GuardDied, Result
+from ..shared import debuglog
+from ..shared.errors import describe_error
+from ..shared.inheritance import Inheritance
+from ..shared.protocol import Ask, Done, Extend, Idle, Interrupt, Message, Request, Status, Swept, Waiting
+from ..spec import SPEC_FIELDS, Spec
+from . import preparation
+from .connection import connection
+from .output import Batcher, Pace, Show, Stream
+from .plumbing import Log, Plumbing
+from .streams import Streams
+
+FIRST_STATUS_AFTER_S = 1.0
+STATUS_INTERVAL_S = 0.5
+_END_OF_FILE_INTERVAL_S = 0.1
+_REPEATED = tuple(name for name in SPEC_FIELDS if name in Result.__dataclass_fields__)
+"""The fields of a `Spec` that its `Result` repeats."""
+
+
+class Running:
+    """One command, from the request to the result. Use it as a context manager.
+
+    A driver waits for the descriptors in `watched`, until `due_at` at the latest, and calls `step` with those that are
+    ready, until `is_over`. `stop` and `extend` can be called at any time and from any thread; `stop` from a signal
+    handler, too.
+    """
+
+    def __init__(
+        self,
+        spec: Spec,
+        show: Show,
+        *,
+        pace: Pace | None = None,
+        whole: Iterable[Stream] = (),
+        on_status: Callable[[Status, int], None] | None = None,
+    ) -> None:
+        """Check everything, and ask a guard to start the command.
+
+        ``show`` gets the output as it comes, and notices where there is something to say. Of the ``whole`` streams
+        everything is kept, of the others what `Spec.max_output` allows. ``on_status`` is told from time to time how
+        the command does, and how many bytes it has written.
+
+        Raises InputError, with nothing started, for what can't be run, and GuardDied if there can't be a guard.
+        """
+        self._spec = spec
+        self._started_s = time.monotonic()
+        self._cleanup = contextlib.ExitStack()
+        self._on_status = on_status
+        self._status_at = math.inf if on_status is None else self._started_s + FIRST_STATUS_AFTER_S
+        self._presses = 0
+        self._is_closed = False
+        self._idle_s = spec.idle
+        self._batcher = Batcher(show, pace)
+        self._done: Done | None = None
+        self._swept: Swept | None = None
+        with contextlib.ExitStack() as on_failure:
+            on_failure.callback(self.close)
+            self._prepare(whole)
+            on_failure.pop_all()
+
+    def _prepare(self, whole: Iterable[Stream]) -> None:
+        spec = self._spec
+        environment = preparation.environment(spec.env, spec.pty)
+        program = preparation.program(spec.shell, environment)
+        argv = preparation.arguments(spec.command, spec.shell, spec.strict, self._cleanup)
+        cwd = preparation.directory(spec.cwd, self._cleanup)
+        log = None if spec.log is None else Log(spec.log, self._cleanup)
+        plumbing = Plumbing(spec.stdin, spec.pty, self._cleanup)
+        request = Request(program, argv, environment, Inheritance.current(), spec.limits(self._started_s), spec.pty)
+        drained = [file.fileno() for file, _ in plumbing.outputs] if spec.leftovers == "leave" else []
+        self._take_guard()
+        self._tell(request, [*plumbing.far_ends, cwd, *drained])
+        # What can be done later is done after the request: the shell starts meanwhile.
+        plumbing.hand_over()
+        self._terminal = plumbing.terminal
+        self._keyboard = plumbing.terminal if plumbing.feeder is None else None
+        self._feeder = plumbing.feeder
+        limits: Mapping[Stream, float] = {
+            stream: math.inf if stream in whole else spec.max_output for stream in ("stdout", "stderr")
+        }
+        self._streams = Streams(plumbing.outputs, limits, log, self._batcher)
+
+    def _take_guard(self) -> None:
+        try:
+            self._channel = connection.take()
+        except OSError as error:
+            raise GuardDied(
+                f"the launcher, which supervises commands, can't be started: {describe_error(error)}"
+            ) from None
+        self._cleanup.callback(self._give_guard_back)
+
+    def _give_guard_back(self) -> None:
+        connection.give_back(self._channel, is_free=self._done is not None and self._done.is_free)
+
+    def __enter__(self) -> Running:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let everything go. A command that is not over is ended by its guard."""
+        self._is_closed = True  # first: then the guard may be another command's
+        self._cleanup.close()
+
+    # -- for a driver -------------------------------------------------------------------------------------
+
+    @property
+    def watched(self) -> dict[int, int]:
+        """The descriptors to wait for now, each with the events of poll(2)."""
+        if self._done is not None:
+            return {}
+        events = select.POLLIN | (select.POLLOUT if self._channel.has_unsent else 0)
+        watched = {self._channel.fileno(): events, **dict.fromkeys(self._streams.fds, select.POLLIN)}
+        if self._feeder is not None:
+            watched[self._feeder.fileno()] = select.POLLOUT
+        return watched
+
+    @property
+    def due_at(self) -> float:
+        """When `step` is to be called though no descriptor is ready, by CLOCK_MONOTONIC; infinite for never."""
+        now = time.monotonic()
+        batch_s = self._batcher.due_in()
+        batch_at = math.inf if batch_s is None else now + batch_s
+        if self._done is not None:
+            return batch_at
+        keyboard_at = math.inf if self._keyboard is None else now + _END_OF_FILE_INTERVAL_S
+        return min(batch_at, keyboard_at, self._status_at, self._idle_at)
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the command has ended and everything it wrote has been shown."""
+        return self._done is not None and self._batcher.is_empty
+
+    def step(self, ready: Iterable[int]) -> None:
+        """Do what is due. Raises GuardDied if the guard has died."""
+        for fd in ready:
+            self._attend_to(fd)
+        if self._done is None:
+            self._do_what_is_due(time.monotonic())
+        if self._done is not None and self._presses:
+            self._batcher.show_all()  # a user who has pressed stop does not wait for a browser's pace
+        else:
+            self._batcher.show_if_due()
+
+    def stop(self, presses: int) -> None:
+        """Please end it: the user has pressed stop ``presses`` times by now. Only ever more."""
+        self._presses = presses
+        self._tell(Interrupt(presses))
+
+    def extend(self, timeout_s: float) -> None:
+        """Move the deadline to ``timeout_s`` seconds after the start."""
+        self._tell(Extend(timeout_s))
+
+    def result(self) -> Result:
+        """How it ended, once it `is_over`."""
+        assert self._done is not None
+        repeated: dict[str, Any] = {name: getattr(self._spec, name) for name in _REPEATED}
+        return Result(
+            **repeated, **self._done.ending._asdict(), **self._streams.outcome(), interrupted=self._presses > 0
+        )
+
+    # -- what has happened --------------------------------------------------------------------------------
+
+    @property
+    def _idle_at(self) -> float:
+        return self._streams.heard_at + self._idle_s
+
+    def _do_what_is_due(self, now: float) -> None:
+        if now >= self._idle_at:
+            self._idle_s = math.inf
+            self._tell(Idle())
+        if self._keyboard is not None:
+            self._keyboard.keep_at_end_of_file()
+        if now >= self._status_at:
+            self._status_at = now + STATUS_INTERVAL_S
+            self._tell(Ask())
+
+    def _attend_to(self, fd: int) -> None:
+        if fd in self._streams.fds:
+            self._streams.read(fd)
+        elif fd == self._channel.fileno():
+            self._listen()
+        elif self._feeder is not None and fd == self._feeder.fileno() and not self._feeder.feed():
+            self._feeder = None
+
+    def _listen(self) -> None:
+        try:
+            with contextlib.suppress(OSError):  # the guard is dead; what was said of that is still to be read
+                self._channel.flush()
+            messages = self._channel.receive()
+        except EOFError:
+            self._streams.drain()
+            self._batcher.show_all()
+            raise self._death_of_guard() from None
+        for message in messages:
+            self._take(message)
+
+    def _take(self, message: Message) -> None:
+        if isinstance(message, Status):
+            if self._on_status is not None:
+                self._on_status(message, self._streams.total_bytes)
+        elif isinstance(message, Waiting):
+            self._streams.notify(wording.describe_waiting(message.returncode, message.processes, message.total))
+        elif isinstance(message, Swept):
+            self._swept = message
+        elif isinstance(message, Done):
+            self._done = message
+            # What the command wrote before it ended is in the pipes by now.
+            if self._terminal is not None:
+                self._terminal.hang_up()
+            self._streams.drain()
+
+    def _death_of_guard(self) -> GuardDied:
+        details = connection.errors.take()
+        last_line = details.rpartition("\n")[2]
+        debuglog.note("caller", f"the guard has died {last_line}")
+        swept = None if self._swept is None else (self._swept.killed, self._swept.survivors)
+        return GuardDied(wording.describe_death_of_guard(swept, last_line), details)
+
+    def _tell(self, message: Message, fds: Iterable[int] = ()) -> None:
+        if not self._is_closed:
+            with contextlib.suppress(OSError):  # the guard is dead: the end of file will tell
+                self._channel.send(message, list(fds))

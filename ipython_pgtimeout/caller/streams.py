@@ -1,0 +1,99 @@
+"""A command's output streams on this side: read as they come, kept within their bounds, logged, and shown."""
+
+from __future__ import annotations
+
+import errno
+import os
+import time
+from collections.abc import Mapping
+from io import FileIO
+from typing import Any
+
+from .output import Batcher, Keeper, Stream
+from .plumbing import NARROW_PIPE_BYTES, PIPE_BYTES, Log, widen
+
+
+class Streams:
+    """The near ends of stdout and stderr. ``heard_at`` is when something was written last (CLOCK_MONOTONIC)."""
+
+    def __init__(
+        self,
+        files: list[tuple[FileIO, Stream]],
+        limits_bytes: Mapping[Stream, float],
+        log: Log | None,
+        batcher: Batcher,
+    ) -> None:
+        self.heard_at = time.monotonic()
+        self._files = {file.fileno(): (file, stream) for file, stream in files}
+        self._keepers = {stream: Keeper(limit_bytes) for stream, limit_bytes in limits_bytes.items()}
+        self._log = log
+        self._batcher = batcher
+
+    @property
+    def fds(self) -> list[int]:
+        """The descriptors that have not come to their end."""
+        return list(self._files)
+
+    def read(self, fd: int) -> int:
+        """How many bytes came; 0 at the end of the stream, or if there are none just now."""
+        file, stream = self._files[fd]
+        keeper = self._keepers[stream]
+        buffer = keeper.buffer()
+        size = _read_into(file, buffer)
+        if size:
+            if size == NARROW_PIPE_BYTES:
+                widen(file)
+            self.heard_at = time.monotonic()
+            if self._log is not None and not self._log.write(buffer[:size]):
+                self.notify(f"--log {self._log.path} is incomplete from here on: {self._log.error}")
+            was_in_tail = keeper.in_tail
+            self._batcher.add(stream, keeper.keep(size))
+            if keeper.in_tail and not was_in_tail:
+                self.notify(f"{stream} goes on; its end is shown when the command has ended (--max-output)")
+        elif size is not None:
+            del self._files[fd]
+        return size or 0
+
+    def drain(self) -> None:
+        """What is in the pipes now, and then no more. Not to their end: what was left running may keep them open, and
+        go on writing, so that no more is read than a pipe can hold."""
+        for fd in self.fds:
+            os.set_blocking(fd, False)
+            left = PIPE_BYTES
+            while left > 0 and (size := self.read(fd)):
+                left -= size
+                self._batcher.show_if_due()
+        self._files.clear()
+        for stream, keeper in self._keepers.items():
+            self._batcher.add(stream, keeper.finish())
+        self._batcher.add_no_more()
+
+    def notify(self, notice: str) -> None:
+        """Say something about the command, in its place among the output."""
+        self._batcher.add("notice", notice + "\n")
+
+    @property
+    def total_bytes(self) -> int:
+        return sum(keeper.total for keeper in self._keepers.values())
+
+    def outcome(self) -> dict[str, Any]:
+        """What a `Result` holds of it, by name."""
+        stdout, stderr = self._keepers["stdout"], self._keepers["stderr"]
+        return {
+            "stdout": stdout.text,
+            "stderr": stderr.text,
+            "stdout_bytes": stdout.total,
+            "stderr_bytes": stderr.total,
+            "truncated": bool(stdout.left_out or stderr.left_out),
+            "log_error": "" if self._log is None else self._log.error,
+        }
+
+
+def _read_into(file: FileIO, buffer: memoryview) -> int | None:
+    """How many bytes came: 0 at the end of file, None if there are none just now."""
+    try:
+        return file.readinto(buffer)
+    except OSError as error:
+        if error.errno == errno.EIO:  # a terminal that nobody holds open any more: its end of file
+            return 0
+        raise

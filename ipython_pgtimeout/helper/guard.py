@@ -1,0 +1,67 @@
+"""A process of its own, in which one command after the other is supervised. It never imports IPython.
+
+The guard is forked by the launcher and is a subreaper: every orphan of a command becomes its child. So "nothing is
+left" is ECHILD from waitpid(2), a fact and not a guess, and no daemon hides by forking twice. And because it is
+another process than the caller, no KeyboardInterrupt, busy interpreter lock or crash over there can delay a kill or
+prevent it.
+
+A guard that has nothing left waits for the next command. A new one for each would cost 2 ms of processor time, most
+of it for memory that is shared with the launcher and copied page by page as Python touches it.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+
+from ..shared import debuglog
+from ..shared.channel import Channel
+from ..shared.inheritance import Inheritance
+from ..shared.processes import HELPER
+from ..shared.protocol import Message, Request
+from . import prctl
+from .childwatch import ChildWatch
+from .link import Link
+from .supervision import Supervision
+
+
+def main(channel: Channel, caller_fd: int | None) -> None:
+    """Wait for a request, see it through, and again. Returns when nothing is left and nobody will ask any more."""
+    children = ChildWatch()
+    link = Link(channel, caller_fd)
+    prctl.set_name(f"{HELPER}-guard")
+    prctl.become_subreaper()
+    os.setsid()  # a signal to the launcher's process group must not hit the guards
+    debuglog.note("guard", "is ready")
+    mine = Inheritance.current()
+    is_free = True
+    while is_free and (messages := _await_request(link)):
+        is_free = Supervision(messages, mine, link, children).run()
+    _flush(link)
+    debuglog.note("guard", "ends")
+
+
+def _await_request(link: Link) -> list[Message]:
+    """A request, and what may have come with it; nothing if the caller is gone or needs this guard no more."""
+    messages: list[Message] = []
+    while link.is_open:
+        readable, writable, _ = select.select(link.readable, link.writable, [])
+        if writable:
+            link.flush()
+        for fd in readable:
+            messages += link.receive(fd)
+        # What comes before a request was meant for the last command: an interrupt sent while `Done` was in flight.
+        while messages and not isinstance(messages[0], Request):
+            del messages[0]
+        if messages:
+            return messages if link.is_open else []
+    return []
+
+
+def _flush(link: Link) -> None:
+    """A caller that was slow to read gets the last report, too."""
+    while link.writable:
+        readable, _, _ = select.select(link.readable, link.writable, [])
+        link.flush()
+        for fd in readable:
+            link.receive(fd)

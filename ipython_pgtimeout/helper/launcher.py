@@ -1,0 +1,168 @@
+"""The fork server, in a process of its own: one per caller, one guard per channel it is handed.
+
+- A guard is forked from here, so a command does not pay for the start of a Python.
+- It is in its own session: a kernel restart kills the kernel's whole process group, and must not hit the launcher.
+- It is a subreaper: when a guard is killed, the guard's processes become children of the launcher, which ends them.
+- It stays until the caller is gone and the last guard too.
+
+It keeps its copy of each guard's end of the channel until the guard has ended and what it left has been killed. The
+caller treats end of file as "finished", so it must not see it earlier.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import os
+import select
+import signal
+import socket
+import time
+import traceback
+
+from ..shared import debuglog
+from ..shared.channel import Channel
+from ..shared.processes import HELPER, list_running
+from ..shared.protocol import Swept
+from . import guard, killing, prctl
+from .childwatch import ChildWatch
+
+_GIVE_UP_AFTER_S = 3.0
+_SWEEP_AGAIN_AFTER_S = 0.005
+
+
+def main(control_fd: int, caller_fd: int) -> None:
+    """Serve the caller that holds the other end of ``control_fd``; ``caller_fd`` is its pidfd, -1 for none."""
+    for number in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP, signal.SIGCONT, signal.SIGCHLD}:
+        # Only SIGKILL ends a supervisor. Handlers, not SIG_IGN: execve(2) sets what is handled back to the
+        # default for the commands, whatever the caller had, and leaves ignored what is ignored.
+        signal.signal(number, lambda _signum, _frame: None)
+    signal.pthread_sigmask(signal.SIG_SETMASK, [])
+    os.chdir("/")
+    debuglog.open_from_environment()
+    prctl.set_name(HELPER)
+    prctl.become_subreaper()
+    gc.freeze()  # what is here now is shared with every guard; don't let a collection touch it
+    Launcher(socket.socket(fileno=_moved(control_fd)), _moved(caller_fd) if caller_fd >= 0 else None).serve()
+    debuglog.note("launcher", "ends")
+
+
+def _moved(fd: int) -> int:
+    """Not inheritable, and under the lowest free number: the caller's can be beyond 1023, where select(2) ends."""
+    moved = os.dup(fd)
+    os.close(fd)
+    return moved
+
+
+class Launcher:
+    """Forks guards on request, and watches over them. ``_bereft`` are the channels of guards that were killed."""
+
+    def __init__(self, control: socket.socket, caller_fd: int | None) -> None:
+        self._control = control
+        self._caller_fd = caller_fd
+        self._guards: dict[int, Channel] = {}
+        self._children = ChildWatch()
+        self._poller = select.poll()
+        for watched in (self._children, control, caller_fd):
+            if watched is not None:
+                self._poller.register(watched, select.POLLIN)
+        self._serving = True
+        self._bereft: list[Channel] = []
+        self._swept: set[int] = set()
+        self._give_up_at = 0.0
+
+    def serve(self) -> None:
+        """Returns when the caller is gone, and all guards with all they supervised."""
+        debuglog.note("launcher", "is ready")
+        while self._serving or self._guards or self._bereft:
+            self._wait()
+            self._reap()
+            if self._bereft:
+                self._sweep()
+
+    def _wait(self) -> None:
+        for fd, _ in self._poller.poll(_SWEEP_AGAIN_AFTER_S * 1000 if self._bereft else None):
+            if fd == self._children.fileno():
+                self._children.clear()
+            elif fd == self._caller_fd or not self._serving:
+                self._stop_serving()
+            else:
+                self._serve_request()
+
+    def _serve_request(self) -> None:
+        """Fork a guard for the channel's end that has come. If none has, the caller has closed its side."""
+        data, fds = b"", list[int]()
+        with contextlib.suppress(ConnectionResetError):
+            data, fds, _, _ = socket.recv_fds(self._control, 1, 1)
+        if not data:
+            self._stop_serving()
+            return
+        os.set_inheritable(fds[0], False)
+        channel = Channel(socket.socket(fileno=fds[0]))
+        pid = os.fork()
+        if pid:
+            debuglog.note("launcher", f"has forked guard {pid}")
+            self._guards[pid] = channel
+            return
+        status = 1
+        try:
+            self._control.close()
+            self._children.close()
+            for other in [*self._guards.values(), *self._bereft]:
+                other.close()
+            guard.main(channel, self._caller_fd)
+            status = 0
+        except BaseException:
+            # In one piece, because other guards may write to the same file. The caller shows it: `GuardDied`.
+            os.write(2, traceback.format_exc().encode("utf-8", "backslashreplace"))
+        finally:
+            os._exit(status)
+
+    def _stop_serving(self) -> None:
+        """The caller is gone. The guards see that for themselves; the launcher stays for them."""
+        if self._serving:
+            debuglog.note("launcher", "the caller has let go")
+            self._serving = False
+            self._poller.unregister(self._control)
+            if self._caller_fd is not None:
+                self._poller.unregister(self._caller_fd)
+
+    def _reap(self) -> None:
+        """Collect what has ended. A guard that did not end by itself has left its processes to the launcher."""
+        while True:
+            try:
+                pid, status = os.waitpid(-1, os.WNOHANG | os.WUNTRACED)
+            except ChildProcessError:
+                return
+            if not pid:
+                return
+            if os.WIFSTOPPED(status):
+                os.kill(pid, signal.SIGCONT)  # a stopped guard would keep no deadline
+                continue
+            channel = self._guards.pop(pid, None)
+            if channel is None:
+                continue
+            if status:
+                debuglog.note("launcher", f"guard {pid} has died, status {status}")
+                self._bereft.append(channel)
+                self._give_up_at = time.monotonic() + _GIVE_UP_AFTER_S
+            else:
+                channel.close()
+
+    def _sweep(self) -> None:
+        """One round of SIGKILL for all that is below the launcher and below none of its guards, and a report when
+        nothing is left.
+
+        No ladder here: how far the guard had come is unknown, and what it supervised must not go on without it.
+        """
+        self._swept.update(killing.signal_all(signal.SIGKILL, but=self._guards))
+        left = list_running(os.getpid(), known={}, but=self._guards)
+        if left and time.monotonic() < self._give_up_at:
+            return
+        debuglog.note("launcher", f"sent SIGKILL to {sorted(self._swept)}, {len(left)} left")
+        for channel in self._bereft:
+            with contextlib.suppress(OSError):
+                channel.send(Swept(len(self._swept), left))
+            channel.close()
+        self._bereft.clear()
+        self._swept.clear()

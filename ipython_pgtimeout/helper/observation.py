@@ -1,0 +1,120 @@
+"""Looking at a command's processes: names, lives, memory, processor time. In a thread of its own, because a look can
+hang: reading /proc/PID/stat was seen to block for half an hour. What is observed may be late, partial or missing; the
+thread that keeps the deadline never waits for it.
+
+A look costs time for every process there is, so the pauses between looks grow with their cost, and while nothing
+changes.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Callable
+
+from ..shared.processes import descendants, look_up
+from ..shared.records import Process
+from .lives import Lives
+
+FIRST_LOOK_AFTER_S = 0.1
+"""A command that is over before is not looked at: most are."""
+_SOON_S = 0.03
+_PAUSE_S = 0.25
+_LONGEST_PAUSE_S = 2.0
+_PAUSE_PER_COST = 150
+"""A look may take a hundred and fiftieth of the time, up to the longest pause."""
+_STOP_S = 0.1
+"""How long `stop` waits for a look that is under way."""
+
+
+class Observer:
+    """Looks from time to time, and when asked, from the first request until `stop`.
+
+    ``present`` are the processes that ran at the last look, by pid: replaced as a whole, so that it can be read at
+    any moment. ``wake`` is called after each look.
+    """
+
+    def __init__(self, lives: Lives, wake: Callable[[], None]) -> None:
+        self.present: dict[int, Process] = {}
+        self._lives = lives
+        self._wake = wake
+        self._guard = os.getpid()
+        self._thread: threading.Thread | None = None
+        self._condition = threading.Condition()
+        self._stopping = False
+        self._is_urgent = False
+        self._begun = self._done = 0
+        self._pause_s = _PAUSE_S
+        self._look_at = self._affordable_at = 0.0
+
+    def look_soon(self) -> None:
+        """Something has happened, or somebody wants to show how things are: look before long, if that is affordable."""
+        with self._condition:
+            self._pause_s = _PAUSE_S
+            self._look_at = min(self._look_at, max(time.monotonic() + _SOON_S, self._affordable_at))
+            self._start_or_notify()
+
+    def look_now(self) -> int:
+        """Look at once, whatever it costs. Returns the number that `has_done` takes."""
+        with self._condition:
+            self._is_urgent = True
+            self._start_or_notify()
+            return self._begun + 1
+
+    def has_done(self, look: int) -> bool:
+        """Whether that look has been finished, or a later one."""
+        return self._done >= look
+
+    def stop(self) -> bool:
+        """Look no more. False if a look hangs, so that the thread could not be ended."""
+        with self._condition:
+            self._stopping = True
+            self._condition.notify()
+        if self._thread is None:
+            return True
+        self._thread.join(_STOP_S)
+        return not self._thread.is_alive()
+
+    def _start_or_notify(self) -> None:
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._observe, daemon=True)
+            self._thread.start()
+        self._condition.notify()
+
+    def _observe(self) -> None:
+        while self._await_turn():
+            started = time.monotonic()
+            self._lives.begin_look()
+            found = self._look()
+            if self._stopping:
+                return
+            changed = self._lives.record_look(found.values())
+            self.present = found
+            now = time.monotonic()
+            with self._condition:
+                self._done = self._begun
+                self._pause_s = _PAUSE_S if changed else min(self._pause_s * 1.5, _LONGEST_PAUSE_S)
+                self._affordable_at = now + min((now - started) * _PAUSE_PER_COST, _LONGEST_PAUSE_S)
+                self._look_at = max(now + self._pause_s, self._affordable_at)
+            self._wake()
+
+    def _await_turn(self) -> bool:
+        """Until the next look is due. False if there shall be none."""
+        with self._condition:
+            while not (self._stopping or self._is_urgent or (wait_s := self._look_at - time.monotonic()) <= 0):
+                self._condition.wait(wait_s)
+            self._is_urgent = False
+            self._begun += 1
+            return not self._stopping
+
+    def _look(self) -> dict[int, Process]:
+        """Every process of the command that runs now, as far as there was time."""
+        found: dict[int, Process] = {}
+        for pid in descendants(self._guard):
+            if self._stopping:
+                break
+            process = look_up(pid, self.present.get(pid))
+            if process is not None and not process.has_ended:
+                found[pid] = process
+        return found

@@ -1,0 +1,53 @@
+"""Collecting the guard's children that have ended, in bounded turns, and what they have used."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from .lives import Lives
+
+PER_TURN = 64
+"""How many are reaped before time and channel are looked at again: a storm of dying orphans must hold nothing up."""
+_MAXRSS_UNIT_BYTES = 1 if sys.platform == "darwin" else 1024
+
+
+class Reaper:
+    """Reaps the shell and every orphan the guard has inherited. ``returncode`` is the shell's, None while it runs."""
+
+    def __init__(self, lives: Lives) -> None:
+        self.shell = 0
+        self.returncode: int | None = None
+        self.cpu_s = 0.0
+        self.max_rss_bytes = 0
+        self._lives = lives
+
+    def reap(self) -> int | None:
+        """How many have been reaped, `PER_TURN` at most; None when there are no children at all: nothing is left."""
+        for reaped in range(PER_TURN):
+            try:
+                pid, pgid, sid = _ended_child()
+                pid, status, used = os.wait4(pid or -1, os.WNOHANG)
+            except ChildProcessError:
+                return None
+            if not pid:
+                return reaped
+            self.cpu_s += used.ru_utime + used.ru_stime
+            self.max_rss_bytes = max(self.max_rss_bytes, used.ru_maxrss * _MAXRSS_UNIT_BYTES)
+            self._lives.record_reaping(pid, pgid, sid)
+            if pid == self.shell and self.returncode is None:  # its number can come again once it is reaped
+                self.returncode = os.waitstatus_to_exitcode(status)
+        return PER_TURN
+
+
+def _ended_child() -> tuple[int, int, int]:
+    """The pid, process group and session of a child that has ended and is not reaped yet; zeros if there is none.
+
+    Raises ChildProcessError if there are no children at all. Where there is no waitid(2), always zeros.
+    """
+    if not hasattr(os, "waitid"):
+        return 0, 0, 0
+    found = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+    if found is None:
+        return 0, 0, 0
+    return found.si_pid, os.getpgid(found.si_pid), os.getsid(found.si_pid)

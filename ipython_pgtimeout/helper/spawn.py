@@ -1,0 +1,46 @@
+"""Starting the shell, in the guard: leader of its own session, as the caller is now, with nothing of the guard's."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import subprocess
+import termios
+
+from ..shared.inheritance import Inheritance
+from ..shared.protocol import Request
+
+
+def spawn(request: Request, mine: Inheritance, stdin: int, stdout: int, stderr: int, cwd: int) -> int:
+    """The pid of the shell, which has default signal dispositions and descriptors 0, 1 and 2 only.
+
+    The four descriptors are closed. ``mine`` is what this process goes back to. Raises OSError, ValueError or
+    SubprocessError if the shell can't be started.
+
+    Not by posix_spawn(3): it takes 0.04 ms less, but glibc's leaves two signals of its own ignored.
+    """
+    try:
+        os.fchdir(cwd)
+        with request.inheritance.assumed(mine):
+            shell = subprocess.Popen(
+                request.argv,
+                executable=request.program,
+                env=request.environment,
+                stdin=stdin,
+                stdout=stdout,
+                stderr=stderr,
+                start_new_session=True,
+                # Safe here, where there is one thread; and only a session leader can take a terminal.
+                preexec_fn=_control_terminal if request.pty else None,
+            )
+    finally:
+        os.chdir("/")  # don't keep the command's directory busy
+        for fd in (stdin, stdout, stderr, cwd):
+            os.close(fd)
+    shell.returncode = 0  # the guard waits for all its children itself; Popen must not
+    return shell.pid
+
+
+def _control_terminal() -> None:
+    """Make stdout the controlling terminal of the new session: tty_ioctl(4), TIOCSCTTY."""
+    fcntl.ioctl(1, termios.TIOCSCTTY, 0)

@@ -1,0 +1,1 @@
+"""The magics. The only part of the package that needs IPython."""

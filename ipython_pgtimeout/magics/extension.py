@@ -1,0 +1,167 @@
+"""The magics, as IPython knows them: arguments in, output and results out."""
+
+from __future__ import annotations
+
+import math
+import os
+import sys
+from typing import TYPE_CHECKING, Any
+
+from IPython.core.error import UsageError
+
+from ..caller.blocking import run_to_end
+from ..caller.output import Pace, Show, Stream
+from ..pictures.tree import Tree
+from ..result import GuardDied, Result, make_interrupt
+from ..spec import Showing, Spec, make_showing, make_spec
+from ..values import InputError
+from . import line as lines
+from .defaults import PgTimeout
+from .status import LiveStatus
+
+if TYPE_CHECKING:
+    from IPython.core.interactiveshell import InteractiveShell
+
+CELL_MAGIC, LINE_MAGIC, TREE_MAGIC = "timeout_shell", "run_timed", "pgtree"
+_CELL_USAGE = f"%%{CELL_MAGIC} [options] TIMEOUT"
+_LINE_USAGE = f"%{LINE_MAGIC} [options] TIMEOUT COMMAND"
+_COMPLETED = (f"%%{CELL_MAGIC}", f"%{LINE_MAGIC}")
+
+
+class Extension:
+    """What ``%load_ext`` adds to a shell, and ``%unload_ext`` takes away."""
+
+    def __init__(self, ip: InteractiveShell) -> None:
+        """Raises TraitError for a bad value in the configuration, and then nothing has been added."""
+        self._ip: Any = ip
+        self._defaults = PgTimeout(ip)
+        self._pace = Pace()
+
+    def register(self) -> None:
+        def timeout_shell(line: str, cell: str = "") -> None:
+            self._run(line, cell)
+
+        def run_timed(line: str) -> Result:
+            return self._run(line, None)
+
+        def pgtree(line: str) -> Tree:
+            """%pgtree [PID] [--all]: sessions, process groups and processes below PID, or below the kernel, as they
+            are now; with --all every process there is."""
+            return _tree(line.split())
+
+        self._ip.register_magic_function(pgtree, "line", TREE_MAGIC)
+        for magic, kind, usage, summary in (
+            (timeout_shell, "cell", _CELL_USAGE, "Run the cell as a shell script. Nothing it starts outlives it."),
+            (run_timed, "line", _LINE_USAGE, "Run a shell command line. Nothing it starts outlives it."),
+        ):
+            magic.__doc__ = lines.reference(usage, summary, self._defaults.trait_values())
+            self._ip.register_magic_function(magic, kind, magic.__name__)
+        self._ip.configurables.append(self._defaults)
+        for key in _COMPLETED:
+            self._ip.set_hook("complete_command", self._complete, str_key=key)
+
+    def unregister(self) -> None:
+        self._ip.magics_manager.magics["cell"].pop(CELL_MAGIC, None)
+        for name in (LINE_MAGIC, TREE_MAGIC):
+            self._ip.magics_manager.magics["line"].pop(name, None)
+        self._ip.configurables.remove(self._defaults)
+        for key in _COMPLETED:
+            self._ip.strdispatchers["complete_command"].strs.pop(key, None)
+
+    @staticmethod
+    def _complete(_ip: InteractiveShell, event: Any) -> list[str]:
+        typed = event.text_until_cursor.lstrip()
+        return lines.complete(typed[len(event.command) :])
+
+    def _run(self, line: str, cell: str | None) -> Result:
+        """Both magics; ``cell`` is None for the line magic, whose command stands in the line."""
+        live: LiveStatus | None = None
+        try:
+            spec, showing = self._read(line, cell)
+            has_server = hasattr(self._ip, "kernel")
+            # --max-output inf is the user's word to show everything at once.
+            pace = self._pace if has_server and math.isfinite(spec.max_output) else None
+            live = LiveStatus(spec.timeout, spec.kill_after) if has_server and showing.progress else None
+            captured = _captured(showing)
+            on_status = None if live is None else live.update
+            result = run_to_end(spec, _show(captured), pace=pace, whole=captured, on_status=on_status)
+        except InputError as error:
+            raise UsageError(error.spelled(lines.flag_of(error.field))) from None
+        except GuardDied as error:
+            if live is not None:
+                live.finish(str(error), ok=False)
+            raise
+        told = live is not None and live.finish(result.summary(), result.ok)
+        return self._conclude(result, showing, told)
+
+    def _read(self, line: str, cell: str | None) -> tuple[Spec, Showing]:
+        given, timeout, rest = lines.split(line, verbatim=cell is None)
+        if cell is not None and rest:
+            raise InputError(f"unexpected {rest!r}; write {_CELL_USAGE}, and the script in the lines below it")
+        if timeout is None and (cell is None or not self._defaults.timeout):
+            usage = f"%{LINE_MAGIC} 30 make test" if cell is None else f"%%{CELL_MAGIC} 30"
+            raise InputError(f"TIMEOUT is missing; write for example {usage}")
+        if timeout is not None:
+            given["timeout"] = timeout
+        if "env" in given:
+            given["env"] = dict(self._variable(name, text) for name, text in given["env"])
+        if "stdin" in given:
+            given["stdin"] = self._lookup(given["stdin"], "stdin", "define it first")
+        given = {**self._defaults.parsed(), **given, "command": rest if cell is None else cell}
+        return make_spec(given), make_showing(given)
+
+    def _variable(self, name: str, text: str | None) -> tuple[str, object]:
+        """An environment variable for --env: its text, or the Python variable of its name."""
+        if text is not None:
+            return name, text
+        value = self._lookup(name, "env", f"define it, or write --env {name}=VALUE")
+        return name, str(value) if isinstance(value, (int, float)) else value
+
+    def _lookup(self, name: str, field: str, advice: str) -> object:
+        if name not in self._ip.user_ns:
+            raise InputError(f" {name}: there is no Python variable {name}; {advice}", field=field)
+        return self._ip.user_ns[name]
+
+    def _conclude(self, result: Result, showing: Showing, told: bool) -> Result:
+        variables = {showing.result: result, showing.out: result.stdout, showing.err: result.stderr}
+        self._ip.user_ns.update({name: value for name, value in variables.items() if name is not None})
+        self._ip.user_ns["_exit_code"] = result.returncode
+        if result.interrupted:
+            raise make_interrupt(result)
+        if not showing.no_raise:
+            result.check_returncode()
+        if not told and (not result.ok or result.signals or result.survivors):
+            _notify(result.summary())
+        return result
+
+
+def _captured(showing: Showing) -> set[Stream]:
+    streams: dict[Stream, str | None] = {"stdout": showing.out, "stderr": showing.err}
+    return {stream for stream, name in streams.items() if name is not None}
+
+
+def _show(hidden: set[Stream]) -> Show:
+    def show(stream: Stream, text: str) -> None:
+        if stream == "notice":
+            _notify(text)
+        elif stream not in hidden:
+            print(text, end="", file=getattr(sys, stream), flush=True)
+
+    return show
+
+
+def _notify(notice: str) -> None:
+    for line in notice.splitlines():
+        print(f"[pgtimeout] {line}", file=sys.stderr, flush=True)
+
+
+def _tree(words: list[str]) -> Tree:
+    try:
+        if words == ["--all"]:
+            return Tree.of_all()
+        return Tree.of(int(*words) if words else os.getpid())
+    except ProcessLookupError:
+        problem = f"there is no process {words[0]}"
+    except (TypeError, ValueError, OverflowError):
+        problem = f"can't take {' '.join(words)!r}"
+    raise UsageError(f"%{TREE_MAGIC}: {problem}; write %pgtree, %pgtree 1234 or %pgtree --all")

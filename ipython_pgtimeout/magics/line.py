@@ -1,0 +1,99 @@
+"""A magic's line: its options, its timeout, and what is left; completions and help. All from the declarations."""
+
+from __future__ import annotations
+
+import difflib
+import re
+import shlex
+from collections.abc import Mapping
+from typing import Any
+
+from ..spec import OPTIONS, TIMEOUT, Option
+from ..values import InputError
+
+_BY_FLAG = {flag: option for option in OPTIONS for flag in option.flags}
+_QUOTING = re.compile(r"[\\'\"]")
+_WORD = re.compile(r"""(?:[^\s"'\\]|\\.|"(?:[^"\\]|\\.)*"|'[^']*')+""")
+
+
+def flag_of(field: str) -> str:
+    """How a user of a magic spells a field: ``--kill-after``, ``TIMEOUT``."""
+    longest = [option.flags for option in OPTIONS if option.name == field]
+    return longest[0][1 if len(longest[0]) == 2 and len(longest[0][0]) == 2 else 0] if longest else field.upper()
+
+
+def split(line: str, verbatim: bool) -> tuple[dict[str, Any], str | None, str]:
+    """``[options] TIMEOUT [REST]`` apart: options by field, the timeout's text, and the rest.
+
+    The values are texts that `make_spec` parses, or say where a value is. With ``verbatim`` the line ends our reading
+    at TIMEOUT, and the rest is a command, returned as it was typed. Without, options may follow TIMEOUT, and a rest is
+    what does not belong there. Raises InputError.
+    """
+    given: dict[str, Any] = {}
+    timeout: str | None = None
+    position = 0
+    while (position := _skip_blanks(line, position)) < len(line):
+        if timeout is not None and (verbatim or line[position] != "-"):
+            return given, timeout, line[position:]
+        word, position = _word(line, position)
+        if not word.startswith("-") or word[1:2].isdigit() or word[1:2] == ".":
+            timeout = word
+            continue
+        flag, equals, text = word.partition("=")
+        option = _option(flag)
+        if option.metavar is None:
+            if equals:
+                raise InputError(f"{flag} takes no value; write {flag} alone")
+            given[option.name] = option.name.startswith("no_") or not flag.startswith("--no-")
+            continue
+        if not equals:
+            position = _skip_blanks(line, position)
+            if position == len(line):
+                raise InputError(f"{flag} needs a value; write {flag} {option.metavar}")
+            text, position = _word(line, position)
+        value = option.parsed_text(text)
+        if option.is_repeated:
+            given.setdefault(option.name, []).append(value)
+        else:
+            given[option.name] = value
+    return given, timeout, ""
+
+
+def _option(flag: str) -> Option:
+    if flag not in _BY_FLAG:
+        close = difflib.get_close_matches(flag, _BY_FLAG, 1)
+        advice = f"did you mean {close[0]}?" if close else f"there are {', '.join(_BY_FLAG)}"
+        raise InputError(f"unknown option {flag}; {advice}")
+    return _BY_FLAG[flag]
+
+
+def _skip_blanks(line: str, position: int) -> int:
+    return len(line) - len(line[position:].lstrip())
+
+
+def _word(line: str, position: int) -> tuple[str, int]:
+    match = _WORD.match(line, position)
+    if match is None or not (line[match.end() :] or " ")[0].isspace():
+        raise InputError(f"a quote is not closed in {line[position:]!r}; close it, for example 'a b'")
+    word = match[0]
+    return "".join(shlex.split(word)) if _QUOTING.search(word) else word, match.end()
+
+
+def complete(line: str) -> list[str]:
+    """What may stand at the end of ``line``, which is all that is typed so far after the magic's name."""
+    words = line.split()
+    before = words[-1] if words and line[-1:].isspace() else words[-2] if len(words) > 1 else ""
+    option = _BY_FLAG.get(before)
+    if option is not None and option.metavar is not None:
+        return list(option.choices)
+    return list(_BY_FLAG)
+
+
+def reference(usage: str, summary: str, defaults: Mapping[str, object]) -> str:
+    """The help text of a magic. ``defaults`` are what is configured now."""
+    lines = [summary, "", f"    {usage}", "", "TIMEOUT", f"    {TIMEOUT.help}"]
+    for option in OPTIONS:
+        lines.append(", ".join(option.flags) + (f" {option.metavar}" if option.metavar else ""))
+        default = f" (default {defaults[option.name]})" if defaults.get(option.name) else ""
+        lines.append(f"    {option.help}{default}")
+    return "\n".join(lines)

@@ -1,0 +1,115 @@
+"""The picture of a command: each process a bar, grouped by session and process group, the signals as marks."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Sequence
+
+from ..shared.records import Life, Signalled
+from ..wording import visible
+from .markup import dot, escape, style
+
+MAX_ROWS = 500
+_WIDTH = 40
+_FITS = 40
+"""How long a command line can be and still be seen whole in its column."""
+
+
+def draw_html(summary: str, ok: bool, lives: Sequence[Life], signals: Sequence[Signalled], duration_s: float) -> str:
+    """The summary, and folded under it the timeline as a table that still reads where styles are stripped."""
+    told = f"{dot(ok)} {escape(summary, 500)}"
+    if not lives:
+        return f'<div class="pgt">{told}</div>'
+    head = (
+        '<tr class="n"><th>process</th><th>parent</th><th>command</th><th>from–to</th>'
+        f"<th>0 s<span>{duration_s:.1f} s</span></th></tr>"
+    )
+    rows = "".join(_html_rows(lives[:MAX_ROWS], signals, duration_s))
+    more = f"<p>and {len(lives) - MAX_ROWS} more</p>" if len(lives) > MAX_ROWS else ""
+    return (
+        f'<div class="pgt">{style(__file__)}<details><summary>{told}</summary><div class="w"><table><tbody>{head}{rows}'
+        f"</tbody></table></div>{more}<p>{_legend(lives, signals)}</p></details></div>"
+    )
+
+
+def _html_rows(lives: Sequence[Life], signals: Sequence[Signalled], duration_s: float) -> Iterator[str]:
+    total_s = max(duration_s, 0.001)
+    for (sid, pgid), members in _grouped(lives):
+        yield f'<tr class="g"><th colspan="5">session {sid} · process group {pgid}</th></tr>'
+        for life in members:
+            end = total_s if life.end is None else life.end
+            left, width = 100 * life.start / total_s, max(0.0, 100 * (end - life.start) / total_s)
+            kind = ' class="x"' if life.end is None else ' class="o"' if life.adopted else ""
+            marks = "".join(
+                f'<b{_mark(name)} style="left:{100 * at_s / total_s:.1f}%" title="{name} at {at_s:.2f} s"></b>'
+                for at_s, name in _hits(signals, life.pid)
+            )
+            title = f' title="{escape(life.command)}"' if len(life.command) > _FITS else ""
+            yield (
+                f"<tr><td>{life.pid}</td><td>{life.ppid}</td><td{title}>{escape(life.command)}</td>"
+                f'<td>{_times(life)}</td><td class="t">'
+                f'<i{kind} style="left:{left:.1f}%;width:{width:.1f}%"></i>{marks}</td></tr>'
+            )
+
+
+def _mark(name: str) -> str:
+    return ' class="k"' if name == "SIGKILL" else ""
+
+
+def draw_text(summary: str, lives: Sequence[Life], signals: Sequence[Signalled], duration_s: float) -> str:
+    """The same as plain text, for terminals and screen readers."""
+    total_s = max(duration_s, 0.001)
+    lines = [summary]
+    for (sid, pgid), members in _grouped(lives[:MAX_ROWS]):
+        lines.append(f"session {sid}, process group {pgid}")
+        for life in members:
+            end = total_s if life.end is None else life.end
+            first = min(_WIDTH - 1, int(_WIDTH * life.start / total_s))
+            last = max(first + 1, round(_WIDTH * end / total_s))
+            bar = list(" " * first + ("~" if life.adopted else "=") * (last - first) + " " * (_WIDTH - last))
+            for at_s, name in _hits(signals, life.pid):
+                bar[min(_WIDTH - 1, int(_WIDTH * at_s / total_s))] = "K" if name == "SIGKILL" else "!"
+            adopted = " (orphan)" if life.adopted else ""
+            lines.append(f"  {life.pid:>7} |{''.join(bar)}| {_times(life)} {visible(life.command, 60)}{adopted}")
+    left_out = len(lives) - MAX_ROWS
+    return "\n".join([*lines, f"and {left_out} more"] if left_out > 0 else lines)
+
+
+def _grouped(lives: Sequence[Life]) -> Iterator[tuple[tuple[int, int], list[Life]]]:
+    """By session and process group, the earliest first; in each group its leader, then as they started."""
+    groups: dict[tuple[int, int], float] = {}
+    for life in lives:
+        groups.setdefault((life.sid, life.pgid), life.start)
+    sessions: dict[int, float] = {}
+    for (sid, _), start in groups.items():
+        sessions.setdefault(sid, start)
+
+    def place(life: Life) -> tuple[float, ...]:
+        # Starts are known to the clock tick only: processes that started about together are in the order of the pids.
+        group = sessions[life.sid], life.sid, groups[life.sid, life.pgid], life.pgid
+        return *group, life.pid != life.pgid, round(life.start, 1), life.pid
+
+    for key, members in itertools.groupby(sorted(lives, key=place), key=lambda life: (life.sid, life.pgid)):
+        yield key, list(members)
+
+
+def _hits(signals: Sequence[Signalled], pid: int) -> list[tuple[float, str]]:
+    return [(sent.at_s, sent.signal) for sent in signals if pid in sent.pids]
+
+
+def _times(life: Life) -> str:
+    return f"{life.start:.1f}–{'' if life.end is None else f'{life.end:.1f}'} s"
+
+
+def _legend(lives: Sequence[Life], signals: Sequence[Signalled]) -> str:
+    kinds = [
+        ("", "a process", any(life.end is not None and not life.adopted for life in lives)),
+        (' class="o"', "an orphan, adopted by the guard", any(life.adopted for life in lives)),
+        (' class="x"', "still there", any(life.end is None for life in lives)),
+    ]
+    bars = [f"<span><i{kind}></i>{words}</span>" for kind, words, there in kinds if there]
+    marks = [
+        f"<span><b{_mark(sent.signal)}></b>{escape(sent.signal)} at {sent.at_s:.2f} s to {len(sent.pids)}</span>"
+        for sent in signals
+    ]
+    return " ".join(bars + marks)

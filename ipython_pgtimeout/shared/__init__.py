@@ -1,0 +1,1 @@
+"""What both sides use: the caller, and its helper processes. Standard library only."""

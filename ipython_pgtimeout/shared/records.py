@@ -1,0 +1,71 @@
+"""What is known about processes: plain values that travel in messages and end up in a result."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class Process(NamedTuple):
+    """A process as it was when it was looked at.
+
+    ``state`` is the letter of proc(5) (R, S, D, T, Z…), ``user`` the effective user's id, ``command``
+    the command line, or the name in brackets where there is none. ``age_s`` is how long it has run,
+    ``cpu_s`` its processor time with that of the children it has waited for.
+    """
+
+    pid: int
+    ppid: int
+    pgid: int
+    sid: int
+    state: str
+    user: int
+    name: str
+    command: str
+    age_s: float
+    cpu_s: float
+    rss_bytes: int
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether it is a zombie, which only waits for its parent."""
+        return self.state in "ZX"
+
+
+class Life(NamedTuple):
+    """One process of a command: who it was, and when it was first and last seen.
+
+    ``start`` and ``end`` are seconds since the command's start; ``end`` is None while the process runs.
+    ``adopted`` tells that it was an orphan, which the guard inherited.
+    """
+
+    pid: int
+    ppid: int
+    pgid: int
+    sid: int
+    command: str
+    start: float
+    end: float | None
+    adopted: bool
+
+
+class Signalled(NamedTuple):
+    """One signal of the ladder: seconds since the start, the signal's name, and the pids it was sent to."""
+
+    at_s: float
+    signal: str
+    pids: list[int]
+
+
+class Ending(NamedTuple):
+    """How a command ended. The fields are those of `Result` with the same names, where they are explained."""
+
+    pid: int
+    returncode: int | None
+    reason: str
+    error: str
+    duration: float
+    cpu_time: float
+    max_rss: int
+    signals: tuple[Signalled, ...]
+    survivors: tuple[Process, ...]
+    processes: tuple[Life, ...]

@@ -1,0 +1,219 @@
+"""What to run and how: each field is said once, here, with its flag, keyword, parser, help and default.
+
+The magics' parsing, help, completions and configuration come from these declarations, and so does what `run` checks,
+what travels to the guard (`Limits`) and what a `Result` repeats. The keywords of `run` are spelled out for type
+checkers; a test compares them with `Spec`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+from . import values
+from .shared.protocol import Limits
+from .values import InputError
+
+
+@dataclass(frozen=True)
+class Option:
+    """The declaration of one field.
+
+    ``parse`` makes the quantity of what a user gives; ``default`` is written as a user would write it. The rest is for
+    a magic's line: ``flags`` (none for what has a place of its own), ``metavar`` (None for a switch), ``choices``, and
+    ``parse_text`` where the line does not hold the value itself but says where it is.
+    """
+
+    name: str
+    default: object
+    parse: Callable[[Any], Any]
+    flags: tuple[str, ...] = ()
+    metavar: str | None = None
+    help: str = ""
+    choices: tuple[str, ...] = ()
+    is_repeated: bool = False
+    parse_text: Callable[[str], Any] | None = None
+
+    @property
+    def is_configurable(self) -> bool:
+        """Whether ``%config`` has a default for it: names of variables and files belong to one command."""
+        return isinstance(self.default, (bool, str))
+
+    def parsed(self, value: object) -> Any:
+        """``value`` as a quantity. An `InputError` knows what it is about."""
+        return self._naming(self.parse, value)
+
+    def parsed_text(self, text: str) -> Any:
+        """What stands in a magic's line: the value itself, not parsed yet, or where it is."""
+        return text if self.parse_text is None else self._naming(self.parse_text, text)
+
+    def _naming(self, parse: Callable[[Any], Any], value: object) -> Any:
+        try:
+            return parse(value)
+        except InputError as error:
+            error.field = self.name
+            raise
+
+
+def _declare(default: object, parse: Callable[[Any], Any], *flags: str, **rest: Any) -> Any:
+    return field(metadata={"default": default, "parse": parse, "flags": flags, **rest})
+
+
+@dataclass(frozen=True)
+class Spec:
+    """One command, checked: quantities in seconds and bytes, ``signal`` as a number. Build it with `make_spec`."""
+
+    command: str = _declare(None, values.parse_command)
+    timeout: float = _declare(
+        "",
+        values.parse_timeout,
+        metavar="TIMEOUT",
+        help="how long the command may take: 30, 1.5, 30s, 500ms, 2m, 1h, 1d or inf",
+    )
+    signal: int = _declare(
+        "TERM", values.parse_signal, "-s", "--signal", metavar="SIG", help="the first signal at the deadline"
+    )
+    kill_after: float = _declare(
+        "2s",
+        values.parse_grace,
+        "-k",
+        "--kill-after",
+        metavar="DUR",
+        help="the grace between the first signal and SIGKILL; 0 kills at once",
+    )
+    leftovers: str = _declare(
+        "wait",
+        values.parse_leftovers,
+        "--leftovers",
+        metavar="wait|kill|leave",
+        help="what becomes of processes that are still there when the shell has exited: wait for them until the "
+        "deadline, kill them, or leave them running",
+        choices=values.LEFTOVERS,
+    )
+    shell: str = _declare(
+        "bash",
+        values.parse_shell,
+        "--shell",
+        metavar="PROGRAM",
+        help="the program that runs the script, by -c SCRIPT; bash, or sh where there is no bash",
+    )
+    strict: bool = _declare(
+        False, values.parse_flag, "--strict", help="stop at the first error, as set -euo pipefail does"
+    )
+    cwd: str | None = _declare(
+        None,
+        values.parse_directory,
+        "--cwd",
+        metavar="DIR",
+        help="the directory to run in; the kernel's own if not given",
+    )
+    env: Mapping[bytes, bytes] = _declare(
+        None,
+        values.parse_environment,
+        "-e",
+        "--env",
+        metavar="NAME[=VALUE]",
+        help="an environment variable; without a value, the Python variable of that name. Can be repeated",
+        is_repeated=True,
+        parse_text=values.parse_assignment,
+    )
+    stdin: bytes | None = _declare(
+        None,
+        values.parse_stdin,
+        "--stdin",
+        metavar="NAME",
+        help="what the command can read: the Python variable of this name, a str or bytes. Without it stdin is empty",
+        parse_text=values.parse_name,
+    )
+    pty: bool = _declare(
+        False,
+        values.parse_flag,
+        "--pty",
+        help="give it a terminal: colours, progress bars, line buffering; stderr merges into stdout",
+    )
+    idle: float = _declare(
+        "inf", values.parse_idle, "--idle", metavar="DUR", help="end the command after so long without output"
+    )
+    max_output: float = _declare(
+        "1MB",
+        values.parse_size,
+        "--max-output",
+        metavar="SIZE",
+        help="how much of each stream is shown and kept: the first half as it comes, the last half at the end, and "
+        "between them a count of what was left out",
+    )
+    log: str | None = _declare(
+        None, values.parse_log, "--log", metavar="FILE", help="write every byte into this file as well, as it comes"
+    )
+
+    def limits(self, started_s: float) -> Limits:
+        """What the guard has to know of it."""
+        return Limits(started_s, *[getattr(self, name) for name in Limits._fields[1:]])
+
+
+@dataclass(frozen=True)
+class Showing:
+    """What a magic does with a command's output and result. Nothing of it reaches the engine."""
+
+    out: str | None = _declare(
+        None,
+        values.parse_variable,
+        "--out",
+        metavar="NAME",
+        help="stdout, whole, into this variable instead of the cell",
+    )
+    err: str | None = _declare(
+        None,
+        values.parse_variable,
+        "--err",
+        metavar="NAME",
+        help="stderr, whole, into this variable instead of the cell",
+    )
+    progress: bool = _declare(
+        True,
+        values.parse_flag,
+        "--progress",
+        "--no-progress",
+        help="show a live status line when the command takes longer than a second",
+    )
+    no_raise: bool = _declare(
+        False,
+        values.parse_flag,
+        "--no-raise",
+        "--no-raise-error",
+        help="a timeout or a non-zero exit code raises no exception",
+    )
+    result: str | None = _declare(
+        None,
+        values.parse_variable,
+        "--result",
+        metavar="NAME",
+        help="put the Result into this variable, on failure too",
+    )
+
+
+def _declared(of: type) -> tuple[Option, ...]:
+    return tuple(Option(each.name, **each.metadata) for each in fields(of))
+
+
+SPEC_FIELDS = {option.name: option for option in _declared(Spec)}
+SHOWING_FIELDS = {option.name: option for option in _declared(Showing)}
+FIELDS = SPEC_FIELDS | SHOWING_FIELDS
+OPTIONS = tuple(option for option in FIELDS.values() if option.flags)
+"""What can be written with a flag in a magic's line."""
+TIMEOUT = FIELDS["timeout"]
+
+
+def make_spec(given: Mapping[str, Any]) -> Spec:
+    """What a user has given by keyword, checked; the defaults for the rest. Raises InputError."""
+    return Spec(**_parsed(SPEC_FIELDS, given))
+
+
+def make_showing(given: Mapping[str, Any]) -> Showing:
+    """The same for what concerns the magics alone."""
+    return Showing(**_parsed(SHOWING_FIELDS, given))
+
+
+def _parsed(options: Mapping[str, Option], given: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: option.parsed(given.get(name, option.default)) for name, option in options.items()}

@@ -1,0 +1,123 @@
+"""Results and quantities as sentences. Plain values come in: nothing in here knows a `Result`."""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Sequence
+
+from .shared.records import Process, Signalled
+from .shared.signals import signal_name
+
+# Controls, formatting (which can reorder text or hide it), lone surrogates, private use, line and paragraph separators.
+_HIDDEN = frozenset({"Cc", "Cf", "Cs", "Co", "Zl", "Zp"})
+_LONGEST = 160
+
+
+def describe_result(
+    reason: str,
+    returncode: int | None,
+    limit_s: float,
+    error: str,
+    signals: Sequence[Signalled],
+    survivors: Sequence[Process],
+    duration_s: float,
+) -> str:
+    """One sentence: what ended the command, who was signalled, who is left, how long it took. ``limit_s`` is the one
+    that ``reason`` says was exceeded."""
+    parts = [_describe_ending(reason, returncode, limit_s, error, bool(signals))]
+    if sent := _describe_signals(signals):
+        parts[0] += f": {sent}"
+        if not survivors:
+            parts.append("all are gone")
+    if survivors:
+        what = "could not be killed" if signals else "left running"
+        parts.append(f"{what}: {name_processes(survivors)}")
+    return "; ".join(parts) + f" ({format_seconds(duration_s)})"
+
+
+def _describe_ending(reason: str, returncode: int | None, limit_s: float, error: str, has_signals: bool) -> str:
+    if reason == "timeout":
+        return f"timed out after {format_limit(limit_s)}"
+    if reason == "idle":
+        return f"ended after {format_limit(limit_s)} without output"
+    if reason == "failed-to-start":
+        return f"could not start: {error}"
+    if reason == "interrupted":
+        return "interrupted"
+    ending = describe_exit(returncode)
+    return f"{ending}; leftovers ended" if has_signals else ending
+
+
+def _describe_signals(signals: Sequence[Signalled]) -> str:
+    told = [sent for sent in signals if sent.pids]
+    # The noun once is enough: "SIGTERM to 3 processes, SIGKILL to 1"
+    return ", ".join(
+        f"{sent.signal} to {len(sent.pids) if number else count(len(sent.pids), 'process')}"
+        for number, sent in enumerate(told)
+    )
+
+
+def describe_exit(returncode: int | None) -> str:
+    """``exit code 3`` or ``ended by SIGSEGV``"""
+    if returncode is None:
+        return "not ended"
+    return f"exit code {returncode}" if returncode >= 0 else f"ended by {signal_name(-returncode)}"
+
+
+def describe_waiting(returncode: int, processes: Sequence[Process], total: int) -> str:
+    """The shell has exited, and ``processes``, the first of ``total``, have not."""
+    names = name_processes(processes, total)
+    return f"the shell has ended ({describe_exit(returncode)}); waiting for {count(total, 'process')}: {names}"
+
+
+def describe_death_of_guard(swept: tuple[int, Sequence[Process]] | None, error: str) -> str:
+    """``swept`` is how many processes the launcher has then killed and which are left, None if it could not.
+    ``error`` is the last line of a Python error in the helper processes."""
+    died = "the guard of this command has died" + (f" of an error of its own, {error}" if error else "")
+    if swept is None:
+        return f"{died}, and the launcher too: what the command has started may still run"
+    killed, survivors = swept
+    ended = f"{died}; the launcher has sent SIGKILL to {count(killed, 'process')} it left"
+    if survivors:
+        return f"{ended}; could not be killed: {name_processes(survivors)}"
+    return f"{ended}; all are gone"
+
+
+def name_processes(processes: Sequence[Process], total: int = 0) -> str:
+    """``sleep (1234), python3 (1235) and 7 more``"""
+    names = ", ".join(f"{visible(process.name)} ({process.pid})" for process in processes)
+    more = total - len(processes)
+    return f"{names} and {more} more" if more > 0 else names
+
+
+def count(number: int, noun: str) -> str:
+    """``1 process``, ``2 processes``"""
+    return f"{number} {noun if number == 1 else noun + ('es' if noun.endswith('s') else 's')}"
+
+
+def format_seconds(seconds: float) -> str:
+    """A time that was measured: ``0.012 s``, ``3.2 s``, ``30.0 s``."""
+    return f"{seconds:.3f} s" if 0 < seconds < 0.1 else f"{seconds:.1f} s"
+
+
+def format_limit(seconds: float) -> str:
+    """A time that was set, as it was set: ``0.3 s``, ``30 s``, ``inf s``."""
+    return f"{seconds:.10g} s"
+
+
+def format_bytes(size: float) -> str:
+    """``512 B``, ``3.1 MB``: decimal, as disks and networks count."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if size < 1000:
+            return f"{size:.0f} {unit}" if unit == "B" or size >= 100 else f"{size:.1f} {unit}"
+        size /= 1000
+    return f"{size:.1f} TB"
+
+
+def visible(text: str, longest: int = _LONGEST) -> str:
+    """One line, with every character that can't be seen written as its escape: ``\\u202e``, ``\\x1b``. For all that
+    comes from a command: names are chosen by whoever wrote the program."""
+    cut = text if len(text) <= longest else text[: longest - 1] + "…"
+    return "".join(
+        ascii(character)[1:-1] if unicodedata.category(character) in _HIDDEN else character for character in cut
+    )
