@@ -76,9 +76,13 @@ class Kernel:
         spec.argv = [*started_by, sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"]
         env = {**os.environ, "IPYTHONDIR": self._directory.name, **(environment or {})}
         self.manager.start_kernel(env=env, cwd=os.fspath(cwd or self._directory.name))
-        self._connect()
-        for cell in setup:
-            self.run(cell)
+        try:
+            self._connect()
+            for cell in setup:
+                self.run(cell)
+        except BaseException:
+            self.close()
+            raise
 
     def _connect(self) -> None:
         self.client: Any = self.manager.blocking_client()

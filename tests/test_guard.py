@@ -78,8 +78,26 @@ def test_the_death_of_one_that_waits_is_not_noticed(fresh_kernel: Kernel, killed
     fresh_kernel.run("%%timeout_shell 20\ntrue")
     process = psutil.Process(_guard(fresh_kernel)) if killed == "guard" else fresh_kernel.launcher()
     process.kill()
+    # SIGKILL takes a moment, and the launcher another to see that a guard is dead: until then it could be taken.
+    fresh_kernel.run("from ipython_pgtimeout.caller import connection as c")
+    ended = "c._is_readable(c.connection._idle[-1])" if killed == "guard" else "not c.connection._has_launcher()"
+    assert wait_until(lambda: fresh_kernel.value(ended) == "True", 10)
     reply = fresh_kernel.run("%%timeout_shell 20\necho still there")
     assert (reply.stdout, reply.stderr) == ("still there\n", "")
+
+
+def test_one_without_a_launcher_is_let_go_at_the_end_of_its_command(mark: str) -> None:
+    """It would wait for the next command without its safety net. At 0.1 it stayed until that came."""
+    channel = connection.take()
+    launcher = connection._process
+    assert launcher is not None
+    _send(channel, _frames(_request("true", mark)))
+    assert _end(channel).is_free
+    launcher.kill()
+    assert wait_until(lambda: not connection._has_launcher(), 5)
+    connection.give_back(channel, is_free=True)
+    assert channel not in connection._idle
+    assert channel.fileno() == -1, "it is still connected"
 
 
 def test_attributes_are_given_back(fresh_kernel: Kernel) -> None:

@@ -12,18 +12,13 @@ import pytest
 
 from .forking import forked_pid, forking_stdout
 from .kernels import LOAD, Kernel
+from .tampering import tampered
 from .watching import program, survivors, wait_until, wait_until_gone
 
 LONG_S = 1.5
 """Longer than a guard takes here: the grace is 0.3 s."""
 
-WITHOUT_SUBREAPERS = """
-from ipython_pgtimeout.caller import connection
-start = "from ipython_pgtimeout.helper.launcher import main"
-assert start in connection._BOOTSTRAP
-off = "import ipython_pgtimeout.helper.prctl as p; p.become_subreaper = lambda: None"
-connection._BOOTSTRAP = connection._BOOTSTRAP.replace(start, off + "\\n" + start)
-"""
+WITHOUT_SUBREAPERS = tampered("import ipython_pgtimeout.helper.prctl as p; p.become_subreaper = lambda: None")
 WITHOUT_PIDFD = """
 from ipython_pgtimeout.caller import connection
 assert connection._pidfd_of_this_process() >= 0

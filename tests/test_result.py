@@ -92,6 +92,19 @@ def test_an_exception_survives_pickling_with_its_result(request: pytest.FixtureR
     assert str(twin) == str(caught.value) == result.summary()
 
 
+def test_an_interrupt_survives_pickling_with_its_result(timed_out: Result) -> None:
+    twin = pickle.loads(pickle.dumps(make_interrupt(timed_out)))
+    assert type(twin) is KeyboardInterrupt
+    assert twin.result == timed_out  # type: ignore[attr-defined]
+    assert twin._render_traceback_()[0].endswith(timed_out.summary())  # type: ignore[attr-defined]
+
+
+def test_the_repr_of_an_exception_is_its_sentence() -> None:
+    result = run("exit 3", 9, env={"A": "x" * 10_000})
+    for error in (CommandTimeout(result), CommandFailed(result), make_interrupt(result)):
+        assert repr(error) == f"{type(error).__name__}({result.summary()!r})"
+
+
 def test_the_exceptions_are_those_people_catch_already(timed_out: Result, failed: Result) -> None:
     late, wrong = CommandTimeout(timed_out), CommandFailed(failed)
     assert isinstance(late, subprocess.TimeoutExpired)

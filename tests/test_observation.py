@@ -1,0 +1,91 @@
+"""What looks at processes may hang: the deadline, the interrupt and the report do not wait for it.
+
+At 0.1 they did: one look that did not return suspended everything, because the part that kept the deadline made it.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from .kernels import LOAD, Kernel
+from .tampering import tampered
+from .watching import kill_marked, marked, wait_until, wait_until_gone
+
+HANGING = "import time, ipython_pgtimeout.helper.observation as o; o.look_up = lambda pid, known=None: time.sleep(30)"
+LATE_S = 0.5
+"""How late an ending may be. The promise is 0.1 s; the rest is for a busy machine that runs tests side by side."""
+
+
+@pytest.fixture(scope="module")
+def blind() -> Iterator[Kernel]:
+    """A kernel whose guards hang as soon as they look at a process."""
+    with Kernel(tampered(HANGING), LOAD) as kernel:
+        yield kernel
+
+
+def _facts(kernel: Kernel, expression: str) -> Any:
+    return ast.literal_eval(kernel.value(expression))
+
+
+def test_a_deadline_is_kept(blind: Kernel, mark: str) -> None:
+    blind.execute(f"%%timeout_shell 1 --kill-after 0.5 --result r\ntrap '' TERM; sleep 60 & sleep 60; : {mark}")
+    term, kill = _facts(blind, "[sent.at_s for sent in r.signals]")
+    assert 1.0 <= term < 1.0 + LATE_S
+    assert 0.5 <= kill - term < 0.5 + LATE_S
+    assert _facts(blind, "[len(sent.pids) for sent in r.signals]") == [3, 3]
+    assert _facts(blind, "r.survivors, r.duration < 1.5 + 2 * 0.5") == ((), True)
+    assert wait_until_gone(mark, 1) == []
+
+
+def test_an_interrupt_is_heard(blind: Kernel, mark: str) -> None:
+    reply = blind.submit(f"%%timeout_shell 60 --result r\necho ready; sleep 60; : {mark}")
+    blind.wait_for_text(reply, "ready")
+    time.sleep(0.3)  # until the guard has begun to look, and hangs
+    pressed = time.monotonic()
+    blind.interrupt()
+    blind.wait(reply)
+    assert time.monotonic() - pressed < 2 * LATE_S
+    assert reply.ename == "KeyboardInterrupt"
+    assert wait_until_gone(mark, 1) == []
+
+
+def test_what_is_left_running_is_reported_by_its_pid(blind: Kernel, mark: str) -> None:
+    """Its name is not known: that takes a look. That it is there, a walk has found that takes no lock."""
+    reply = blind.run(f"%%timeout_shell 60 --leftovers leave --result r\nMARK={mark} sleep 60 & echo job $!")
+    pid = int(reply.stdout.split()[1])
+    try:
+        assert _facts(blind, "[(process.pid, process.name) for process in r.survivors]") == [(pid, "?")]
+        assert f"left running: ? ({pid})" in reply.stderr
+        assert _facts(blind, "r.duration") < 0.25 + LATE_S
+    finally:
+        kill_marked(mark)
+
+
+def test_the_notice_of_what_is_left_is_not_held_up(blind: Kernel, mark: str) -> None:
+    reply = blind.execute(f"%%timeout_shell 2\nMARK={mark} sleep 60 & echo job $!")
+    pid = int(reply.stdout.split()[1])
+    assert re.search(rf"waiting for 1 process: \? \({pid}\)", reply.stderr), reply.stderr
+    assert reply.ename == "CommandTimeout"
+
+
+def test_the_next_command_has_another_guard(blind: Kernel, mark: str) -> None:
+    """A guard with a thread that hangs does not serve again: it could not start a terminal safely."""
+    blind.execute("%%timeout_shell 0.5\nsleep 60")
+    assert blind.run("%%timeout_shell --pty 20\necho on").stdout == "on\n"
+
+
+def test_what_was_looked_at_is_named(kernel: Kernel, mark: str) -> None:
+    """The control: the same with guards that can look."""
+    reply = kernel.run(f"%%timeout_shell 60 --leftovers leave --result r\nMARK={mark} exec sleep 60 & echo job $!")
+    try:
+        assert wait_until(lambda: marked(mark), 5)
+        assert _facts(kernel, "[process.name for process in r.survivors]") in (["sleep"], ["bash"])
+        assert "left running: ?" not in reply.stderr
+    finally:
+        kill_marked(mark)

@@ -1,0 +1,200 @@
+"""A running command has no loop of its own: whoever has one drives it, and whoever wants it to end says so."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import select
+import signal
+import threading
+import time
+from collections.abc import Callable
+
+import pytest
+
+from ipython_pgtimeout import InputError, Result
+from ipython_pgtimeout.caller.output import Batcher, Pace
+from ipython_pgtimeout.caller.running import Running
+from ipython_pgtimeout.shared.protocol import Status
+from ipython_pgtimeout.spec import make_spec
+
+from .watching import wait_until_gone
+
+Shown = list[tuple[str, str]]
+Driver = Callable[[Running], None]
+
+
+def by_poll(running: Running) -> None:
+    while not running.is_over:
+        poller = select.poll()
+        for fd, events in running.watched.items():
+            poller.register(fd, events)
+        wait_s = min(max(0.0, running.due_at - time.monotonic()), 5.0)
+        running.step([fd for fd, _ in poller.poll(wait_s * 1000)])
+
+
+def by_asyncio(running: Running) -> None:
+    """With the descriptors registered at an event loop, which wakes us for one at a time."""
+
+    async def drive() -> None:
+        loop = asyncio.get_running_loop()
+        while not running.is_over:
+            ready = asyncio.Event()
+            fds: list[int] = []
+
+            def wake(fd: int, fds: list[int] = fds, ready: asyncio.Event = ready) -> None:
+                fds.append(fd)
+                ready.set()
+
+            watched = running.watched
+            for fd, events in watched.items():
+                if events & select.POLLIN:
+                    loop.add_reader(fd, wake, fd)
+                if events & select.POLLOUT:
+                    loop.add_writer(fd, wake, fd)
+            wait_s = min(max(0.0, running.due_at - time.monotonic()), 5.0)
+            with contextlib.suppress(asyncio.TimeoutError):
+                await asyncio.wait_for(ready.wait(), wait_s)
+            for fd in watched:
+                loop.remove_reader(fd)
+                loop.remove_writer(fd)
+            running.step(dict.fromkeys(fds))
+
+    asyncio.run(drive())
+
+
+def by_a_thread(running: Running) -> None:
+    thread = threading.Thread(target=by_poll, args=(running,))
+    thread.start()
+    thread.join(30)
+    assert not thread.is_alive()
+
+
+@pytest.fixture(params=[by_poll, by_asyncio, by_a_thread])
+def drive(request: pytest.FixtureRequest) -> Driver:
+    driver: Driver = request.param
+    return driver
+
+
+def _run(drive: Driver, **given: object) -> tuple[Result, Shown]:
+    shown: Shown = []
+    spec = make_spec({"timeout": 20, **given})
+    with Running(spec, lambda stream, text: shown.append((stream, text))) as running:
+        drive(running)
+        return running.result(), shown
+
+
+def test_any_loop_can_drive_it(drive: Driver) -> None:
+    result, shown = _run(drive, command="cat; echo err >&2; sleep 0.1; echo out; exit 3", stdin="in\n" * 100_000)
+    assert (result.returncode, result.reason, result.stderr) == (3, "exited", "err\n")
+    assert result.stdout == "in\n" * 100_000 + "out\n"
+    assert "".join(text for stream, text in shown if stream == "stdout") == result.stdout
+
+
+def test_a_deadline_is_kept_whoever_drives_it(drive: Driver) -> None:
+    result, _ = _run(drive, command="sleep 60", timeout=0.3)
+    assert result.timed_out
+
+
+def test_silence_is_noticed_whoever_drives_it(drive: Driver) -> None:
+    result, _ = _run(drive, command="echo once; sleep 60", idle=0.3)
+    assert (result.reason, result.stdout) == ("idle", "once\n")
+
+
+def test_a_large_environment_is_sent_in_pieces(drive: Driver) -> None:
+    """Larger than a socket's buffer: what does not fit is sent when the loop says that there is room."""
+    result, _ = _run(drive, command="echo ${#A}", env=dict.fromkeys("ABCDEFGHIJ", "x" * 120000))
+    assert result.stdout == "120000\n"
+
+
+@pytest.mark.parametrize(("presses", "signals"), [(1, ["SIGINT", "SIGTERM"]), (2, ["SIGKILL"])])
+def test_any_source_can_ask_it_to_end(presses: int, signals: list[str], mark: str) -> None:
+    """As the stop button does; here from another thread, once the command has said that it is ready."""
+    said = threading.Event()
+    spec = make_spec({"command": f"trap '' INT; echo ready; sleep 60; : {mark}", "timeout": 60})
+    with Running(spec, lambda _stream, _text: said.set()) as running:
+
+        def stop() -> None:
+            assert said.wait(20)
+            running.stop(presses)
+
+        stopping = threading.Thread(target=stop)
+        stopping.start()
+        by_poll(running)
+        stopping.join()
+        result = running.result()
+    assert (result.reason, result.interrupted) == ("interrupted", True)
+    assert [sent.signal for sent in result.signals] in (signals, [*signals, "SIGKILL"])
+    assert wait_until_gone(mark, 1) == []
+
+
+def test_a_deadline_can_be_moved() -> None:
+    spec = make_spec({"command": "sleep 0.8; echo made it", "timeout": 0.4})
+    with Running(spec, lambda _stream, _text: None) as running:
+        running.extend(20)
+        by_poll(running)
+        result = running.result()
+    assert (result.reason, result.stdout) == ("exited", "made it\n")
+
+
+def test_leaving_it_ends_the_command(mark: str) -> None:
+    """One release path: what the command has started is ended by its guard."""
+    said: Shown = []
+    spec = make_spec({"command": f"echo ready; trap '' TERM; sleep 60; : {mark}", "timeout": 60, "kill_after": 0.2})
+    with Running(spec, lambda stream, text: said.append((stream, text))) as running:
+        while not said:
+            running.step(list(running.watched)[1:2])
+    assert wait_until_gone(mark, 10) == []
+
+
+def test_a_mistake_leaves_nothing_open() -> None:
+    before = _open_files()
+    for given in ({"cwd": "/no/such/directory"}, {"shell": "no-such-shell"}, {"log": "/no/such/directory/log"}):
+        with pytest.raises(InputError):
+            Running(make_spec({"command": "true", "timeout": 5, **given}), lambda _stream, _text: None)
+    assert _open_files() == before
+
+
+def _open_files() -> int:
+    import psutil
+
+    return int(psutil.Process().num_fds())
+
+
+def test_its_status_is_told_from_the_first_second_on() -> None:
+    told: list[tuple[Status, int]] = []
+    spec = make_spec({"command": "echo 12345; sleep 1.8", "timeout": 20})
+    with Running(spec, lambda _s, _t: None, on_status=lambda status, size: told.append((status, size))) as running:
+        by_poll(running)
+    assert told
+    status, size = told[-1]
+    assert (status.returncode, status.signal, size) == (None, "", 6)
+    assert "sleep" in status.names
+
+
+def test_a_pace_is_shared_by_threads() -> None:
+    """Thirty threads with output: at 0.1, `deque mutated during iteration` lost a command."""
+    pace = Pace(max_bytes=10_000, window_s=0.01)
+    errors: list[BaseException] = []
+
+    def show_much() -> None:
+        try:
+            for _ in range(300):
+                batcher = Batcher(lambda _stream, _text: None, pace)
+                batcher.add("stdout", "x" * 100)
+                batcher.show_if_due()
+        except BaseException as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=show_much) for _ in range(30)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert errors == []
+
+
+def test_the_handler_of_before_is_back() -> None:
+    previous = signal.getsignal(signal.SIGINT)
+    _run(by_poll, command="true")
+    assert signal.getsignal(signal.SIGINT) is previous
