@@ -7,6 +7,7 @@ checkers; a test compares them with `Spec`.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
@@ -42,7 +43,12 @@ class Option:
 
     def parsed(self, value: object) -> Any:
         """``value`` as a quantity. An `InputError` knows what it is about."""
-        return self._naming(self.parse, value)
+        return self._parsed_default if value is self.default else self._naming(self.parse, value)
+
+    @functools.cached_property
+    def _parsed_default(self) -> Any:
+        """Parsed once, because most options of most commands are not given."""
+        return self._naming(self.parse, self.default)
 
     def parsed_text(self, text: str) -> Any:
         """What stands in a magic's line: the value itself, not parsed yet, or where it is."""

@@ -32,21 +32,33 @@ def run_to_end(
     with Interrupts() as interrupts:
         with Running(spec, show, pace=pace, whole=whole, on_status=on_status) as running:
             interrupts.pass_on_to(running.stop)
+            waiting = _Waiting(interrupts)
             while not running.is_over:
-                running.step(_wait(running, interrupts))
+                running.step(waiting.wait(running.watched, running.due_at))
         return running.result()
 
 
-def _wait(running: Running, interrupts: Interrupts) -> list[int]:
-    """The descriptors of ``running`` that are ready; none when it is due, or at an interrupt."""
-    poller = select.poll()  # not select(2), which takes no descriptor above 1023
-    for fd, events in running.watched.items():
-        poller.register(fd, events)
-    if interrupts.fileno() >= 0:
-        poller.register(interrupts.fileno(), select.POLLIN)
-    timeout_s = min(max(0.0, running.due_at - time.monotonic()), _MAX_WAIT_S)
-    ready = [fd for fd, _ in poller.poll(timeout_s * 1000)]
-    if interrupts.fileno() in ready:
-        ready.remove(interrupts.fileno())
-        interrupts.clear()
-    return ready
+class _Waiting:
+    """Waits for the descriptors of a command, and for an interrupt."""
+
+    def __init__(self, interrupts: Interrupts) -> None:
+        self._interrupts = interrupts
+        self._registered: dict[int, int] = {}
+        self._poller = select.poll()  # not select(2), which takes no descriptor above 1023
+        if interrupts.fileno() >= 0:
+            self._poller.register(interrupts.fileno(), select.POLLIN)
+
+    def wait(self, watched: dict[int, int], due_at: float) -> list[int]:
+        """Those of ``watched`` that are ready; none when it is ``due_at``, or at an interrupt."""
+        if watched != self._registered:
+            for fd in self._registered.keys() - watched.keys():
+                self._poller.unregister(fd)
+            for fd, events in watched.items():
+                self._poller.register(fd, events)
+            self._registered = watched
+        timeout_s = min(max(0.0, due_at - time.monotonic()), _MAX_WAIT_S)
+        ready = [fd for fd, _ in self._poller.poll(timeout_s * 1000)]
+        if self._interrupts.fileno() in ready:
+            ready.remove(self._interrupts.fileno())
+            self._interrupts.clear()
+        return ready

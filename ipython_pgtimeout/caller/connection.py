@@ -58,7 +58,7 @@ class Connection:
                 channel = self._idle.pop()
                 # An idle guard never writes: a readable channel means that it is dead. And without a launcher a living
                 # guard would be without its safety net.
-                if self._has_launcher() and not _is_readable(channel):
+                if self._control is not None and not _is_readable(channel, self._control):
                     break
                 channel.close()
             else:
@@ -167,9 +167,10 @@ def _directory_of_psutil() -> str:
     return "" if found is None or found.origin is None else str(Path(found.origin).parent.parent)
 
 
-def _is_readable(each: Channel | socket.socket) -> bool:
+def _is_readable(*sockets: Channel | socket.socket) -> bool:
     poller = select.poll()  # not select(2), which takes no descriptor above 1023
-    poller.register(each, select.POLLIN)
+    for each in sockets:
+        poller.register(each, select.POLLIN)
     return bool(poller.poll(0))
 
 

@@ -68,11 +68,11 @@ class Observer:
 
     def stop(self) -> bool:
         """Look no more. False if a look hangs, so that the thread could not be ended."""
+        if self._thread is None:
+            return True
         with self._condition:
             self._stopping = True
             self._condition.notify()
-        if self._thread is None:
-            return True
         self._thread.join(_STOP_S)
         return not self._thread.is_alive()
 

@@ -26,7 +26,8 @@ class Reaper:
         """How many have been reaped, `PER_TURN` at most; None when there are no children at all: nothing is left."""
         for reaped in range(PER_TURN):
             try:
-                pid, pgid, sid = _ended_child()
+                pid = _ended_child()
+                place = (pid, pid) if pid == self.shell else _place(pid)
                 pid, status, used = os.wait4(pid or -1, os.WNOHANG)
             except ChildProcessError:
                 return None
@@ -34,20 +35,23 @@ class Reaper:
                 return reaped
             self.cpu_s += used.ru_utime + used.ru_stime
             self.max_rss_bytes = max(self.max_rss_bytes, used.ru_maxrss * _MAXRSS_UNIT_BYTES)
-            self._lives.record_reaping(pid, pgid, sid)
+            self._lives.record_reaping(pid, *place)
             if pid == self.shell and self.returncode is None:  # its number can come again once it is reaped
                 self.returncode = os.waitstatus_to_exitcode(status)
         return PER_TURN
 
 
-def _ended_child() -> tuple[int, int, int]:
-    """The pid, process group and session of a child that has ended and is not reaped yet; zeros if there is none.
+def _ended_child() -> int:
+    """A child that has ended and is not reaped yet, so that it can be asked about; 0 if there is none.
 
-    Raises ChildProcessError if there are no children at all. Where there is no waitid(2), always zeros.
+    Raises ChildProcessError if there are no children at all. Where there is no waitid(2), always 0.
     """
     if not hasattr(os, "waitid"):
-        return 0, 0, 0
+        return 0
     found = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
-    if found is None:
-        return 0, 0, 0
-    return found.si_pid, os.getpgid(found.si_pid), os.getsid(found.si_pid)
+    return 0 if found is None else found.si_pid
+
+
+def _place(pid: int) -> tuple[int, int]:
+    """The process group and session of a child that is not reaped yet."""
+    return (os.getpgid(pid), os.getsid(pid)) if pid else (0, 0)

@@ -62,7 +62,6 @@ class Supervision:
         self._children = children
         self._ladder = Ladder(request.limits)
         self._lives = Lives(request.limits.started_s)
-        self._observer = Observer(self._lives, children.wake)
         self._reaper = Reaper(self._lives)
         self._signals: list[Signalled] = []
         self._drained: list[int] = []
@@ -88,7 +87,9 @@ class Supervision:
         fds = self._link.take_fds()
         own, self._drained = fds[:4], fds[4:]
         self._reaper.shell = spawn(self._request, self._mine, *own)
+        # From here on the shell is on its way: what is not needed for its start comes after it.
         debuglog.note("guard", f"started the shell, pid {self._reaper.shell}")
+        self._observer = Observer(self._lives, self._children.wake)
         self._lives.record_shell(self._reaper.shell, os.fsdecode(b" ".join(self._request.argv)))
 
     def _watch(self) -> bool:

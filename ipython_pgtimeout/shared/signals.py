@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import signal
 
+_VALID = frozenset(map(int, signal.valid_signals()))
+"""Asked once: it makes an enum of every signal, which would be a tenth of a command's launch."""
+
 
 def signal_name(number: int) -> str:
     """``SIGTERM``, ``SIGRTMIN+1``, as `kill -l` spells them; ``signal 99`` where there is no name."""
@@ -35,7 +38,7 @@ def signal_number(text: str) -> int:
         number = signal.Signals[f"SIG{name}"]
     else:
         raise ValueError(text)
-    if number not in signal.valid_signals():
+    if number not in _VALID:
         raise ValueError(text)
     return int(number)
 
