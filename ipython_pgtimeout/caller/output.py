@@ -51,7 +51,7 @@ class Keeper:
 
     @property
     def in_tail(self) -> bool:
-        """Whether the head is full: what comes now is shown at the end, as far as it is kept."""
+        """Whether the head is full. What comes now is shown when the stream has ended, as far as it is kept."""
         return self._head_left <= 0
 
     def buffer(self) -> memoryview:
@@ -86,7 +86,8 @@ class Keeper:
         if self._in_ring == kept:
             tail = self._last(kept)
         else:
-            # Begin with a whole line, or at least a whole character. The byte before tells whether one does already.
+            # Begin with a whole line, or at least with a whole character. The byte before the tail is looked at as
+            # well: if it is a newline, the tail begins with a whole line already.
             tail = self._last(kept + 1)
             newline = tail.find(b"\n", 0, _LINE_SEARCH_BYTES)
             tail = tail[newline + 1 :] if newline >= 0 else tail[1 + _first_character(tail[1:]) :]
@@ -125,7 +126,7 @@ def _take_buffer() -> bytearray:
 
 
 def _first_character(data: bytes) -> int:
-    """How many UTF-8 continuation bytes, the rest of a character that was cut, ``data`` begins with."""
+    """How many UTF-8 continuation bytes ``data`` begins with: the rest of a character that was cut."""
     return next((index for index, byte in enumerate(data[:4]) if byte & 0xC0 != 0x80), 0)
 
 

@@ -26,7 +26,7 @@ _END_OF_TRANSMISSION = b"\x04"
 
 
 class Plumbing:
-    """What a command is connected to. Everything is closed with ``cleanup``."""
+    """The pipes or the terminal of one command. Everything is closed with ``cleanup``."""
 
     def __init__(self, stdin: bytes | None, pty: bool, cleanup: contextlib.ExitStack) -> None:
         self.terminal: Terminal | None = None
@@ -52,14 +52,15 @@ class Plumbing:
         return [file.fileno() for file in self._far]
 
     def hand_over(self) -> None:
-        """The guard has the far ends: close ours, or a pipe would never end. (We keep the terminal's, see there.)"""
+        """The guard has the far ends: close ours, or the pipes would never come to their end. The terminal's is kept:
+        see `Terminal`."""
         for file in self._far:
             if self.terminal is None or file is not self.terminal.slave:
                 file.close()
 
 
 class Feeder:
-    """Writes a value to the command's stdin as fast as it is read. A command that reads nothing stalls nobody."""
+    """Writes a value to the command's stdin as fast as it is read. Never blocks, so that a command may read nothing."""
 
     def __init__(self, file: FileIO, data: bytes) -> None:
         os.set_blocking(file.fileno(), False)
@@ -70,7 +71,7 @@ class Feeder:
         return self._file.fileno()
 
     def feed(self) -> bool:
-        """Write what fits. False when that was the last of it, or nobody reads any more: then it is closed."""
+        """Write what fits now. False when all is written, or nobody reads any more: then the pipe is closed."""
         with contextlib.suppress(BrokenPipeError):
             if self._left:
                 self._left = self._left[self._file.write(self._left) or 0 :]
@@ -83,8 +84,8 @@ class Feeder:
 class Terminal:
     """A pseudo-terminal: pty(7). Newlines stay as they are written, and nothing is echoed.
 
-    We hold the far end open, too: the near end reads as broken whenever nobody does, and the command may
-    have processes that open the terminal later.
+    The far end is held open here, too: reading the near end fails while nobody has the far end open, and the command
+    may have processes that open the terminal later.
     """
 
     def __init__(self, cleanup: contextlib.ExitStack) -> None:
@@ -100,18 +101,18 @@ class Terminal:
         fcntl.ioctl(far, termios.TIOCSWINSZ, struct.pack("HHHH", lines, columns, 0, 0))
 
     def keep_at_end_of_file(self) -> None:
-        """See to it that whoever reads the keyboard meets the end of file instead of waiting for nobody.
+        """Type an end of file, so that a program that reads the keyboard does not wait for ever.
 
         The terminal forgets an end of file once it has been read, so this has to be done again and again.
         """
         poller = select.poll()  # not select(2), which takes no descriptor above 1023
         poller.register(self.slave, select.POLLIN)
-        if not poller.poll(0):  # with --stdin nobody reads this one: then once is enough
+        if not poller.poll(0):  # the last one has been read
             with contextlib.suppress(BlockingIOError):
                 self.master.write(_END_OF_TRANSMISSION)
 
     def hang_up(self) -> None:
-        """Let go of the far end. Then what the command wrote last is followed by an error, not by a pause."""
+        """Close the far end. Then reading what the command wrote last ends with an error instead of a wait."""
         self.slave.close()
 
 

@@ -101,7 +101,7 @@ def _item(process: Process, here: str, known: set[int]) -> str:
 
 
 def _title(process: Process) -> str:
-    """The command line, after the process's name where it has given itself another. Our helpers' name says it all."""
+    """The command line; before it the name, if the process has given itself another. Of our helpers the name alone."""
     if process.name.startswith(HELPER):
         return f"[{process.name}]"
     named = any(os.path.basename(word).startswith(process.name) for word in process.command.split())

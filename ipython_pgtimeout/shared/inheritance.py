@@ -1,7 +1,7 @@
-"""What a command takes over from the kernel as it is *now*: umask, niceness, CPU affinity and resource limits.
+"""What a command inherits from the caller as it is *now*: umask, niceness, CPU affinity and resource limits.
 
-The launcher was forked from an earlier kernel, so what the user has changed since must be carried over.
-(The environment and the current directory travel in the request itself.)
+The launcher was started earlier, so what the caller has changed since must be carried over. (The environment and the
+current directory travel in the request itself.)
 """
 
 from __future__ import annotations
@@ -37,12 +37,11 @@ class Inheritance(NamedTuple):
 
     @contextlib.contextmanager
     def assumed(self, mine: Inheritance) -> Iterator[None]:
-        """This process, which has ``mine``, takes the attributes on while its child is spawned, and then gives
-        back what it can.
+        """For the time in which this process spawns its child, it has these attributes; then ``mine`` again, as far as
+        it can.
 
-        Taking them on in the parent needs no code between fork and exec. Soft limits and affinity can
-        always be given back; hard limits and niceness only by a privileged process, and a guard that is
-        as limited and as nice as its kernel still does its work.
+        Setting them in the parent needs no code between fork and exec. Soft limits and affinity can always be set back,
+        hard limits and niceness only by a privileged process. A guard that keeps them still does its work.
         """
         if self == mine:
             yield
@@ -63,7 +62,7 @@ class Inheritance(NamedTuple):
 
 
 def _umask() -> int:
-    # umask(2) can only be read by changing it, for every thread of the kernel, so ask proc(5) first.
+    # umask(2) can only be read by changing it, for every thread of this process, so ask proc(5) first.
     with contextlib.suppress(OSError, IndexError, ValueError):
         status = os.open("/proc/self/status", os.O_RDONLY | os.O_CLOEXEC)
         try:
