@@ -106,7 +106,7 @@ def test_unload_leaves_nothing(fresh_kernel: Kernel) -> None:
     helpers = [fresh_kernel.launcher(), *fresh_kernel.guards()]
     fresh_kernel.run("%unload_ext ipython_pgtimeout")
     assert wait_until(lambda: not any(helper.is_running() for helper in helpers), 5)
-    assert process.num_fds() == before
+    assert wait_until(lambda: process.num_fds() == before, 5), (process.num_fds(), before)
     assert process.children() == []
 
 

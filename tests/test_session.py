@@ -1,0 +1,46 @@
+"""What the session does around the tests: it sums their tables up, and finds what they leave behind."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+
+COUNTS = """
+from tests.tallies import SURVIVORS, Combination
+def test_it():
+    SURVIVORS.append(Combination({program!r}, "deadline", {started}, 0))
+"""
+LEAVES = """
+import subprocess
+import tests.conftest
+tests.conftest.PATIENCE_S = 0.2
+def test_it():
+    subprocess.Popen(["sleep", "1009"], start_new_session=True)
+"""
+
+
+def _run_pytest(directory: Path, *options: str) -> subprocess.CompletedProcess[str]:
+    """A session of its own for the files in ``directory``, with our conftest.py as a plugin."""
+    command = [sys.executable, "-m", "pytest", "-p", "tests.conftest", "--rootdir", str(directory), *options]
+    return subprocess.run([*command, str(directory)], cwd=ROOT, capture_output=True, text=True, timeout=50)
+
+
+@pytest.mark.parametrize("options", [["-n", "0"], ["-n", "2", "--dist", "loadfile"]], ids=["alone", "workers"])
+def test_tables_are_summed_and_leftovers_fail_the_session(tmp_path: Path, options: list[str]) -> None:
+    for number, program in enumerate(("a", "b", "b")):
+        (tmp_path / f"test_{number}.py").write_text(COUNTS.format(program=program, started=number + 1))
+    done = _run_pytest(tmp_path, *options)
+    assert "3 combinations of 2 programs and 1 endings: 6 processes seen, 0 survivors" in done.stdout, done
+    assert "left behind" not in done.stdout
+    assert done.returncode == 0
+    (tmp_path / "test_4.py").write_text(LEAVES)
+    done = _run_pytest(tmp_path, *options)
+    assert "4 passed" in done.stdout, done
+    assert "left behind by the tests" in done.stdout
+    assert "sleep 1009" in done.stdout
+    assert done.returncode == 1
