@@ -61,6 +61,7 @@ def test_the_readme_shows_the_latest_run() -> None:
     assert all(name in report.published() for name in names)
 
 
+@pytest.mark.alone
 def test_the_command_measures_and_writes(tmp_path: Path) -> None:
     """On one of its modules, with few rounds."""
     command = [sys.executable, "-m", "benchmarks", "--quick", "--json", str(tmp_path / "figures.json"), "many"]

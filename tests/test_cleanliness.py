@@ -64,6 +64,7 @@ def unshared_bytes(process: psutil.Process) -> int:
     return int(process.memory_full_info().uss)
 
 
+@pytest.mark.alone
 def test_a_thousand_commands_leave_nothing(fresh_kernel: Kernel) -> None:
     loop = "for _ in range({times}): " + RUN.format(line="10 echo x")
     fresh_kernel.run(loop.format(times=300))  # caches, arenas and stacks fill once

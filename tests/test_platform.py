@@ -71,6 +71,7 @@ def test_the_launcher_imports_little() -> None:
     assert len(loaded) < 120
 
 
+@pytest.mark.alone
 @linux_only
 def test_idle_helpers_do_nothing(kernel: Kernel) -> None:
     """They wait in poll(2): over a while in which nothing runs, they are not switched to."""
@@ -87,6 +88,7 @@ def test_idle_helpers_do_nothing(kernel: Kernel) -> None:
     assert wait_until(quiet_for_a_while, 10)
 
 
+@pytest.mark.alone
 @linux_only
 def test_idle_helpers_are_small(kernel: Kernel) -> None:
     """Proportionally: pages that launcher and guard share count once."""
