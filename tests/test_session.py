@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -25,9 +26,11 @@ def test_it():
 
 
 def _run_pytest(directory: Path, *options: str) -> subprocess.CompletedProcess[str]:
-    """A session of its own for the files in ``directory``, with our conftest.py as a plugin."""
-    command = [sys.executable, "-m", "pytest", "-p", "tests.conftest", "--rootdir", str(directory), *options]
-    return subprocess.run([*command, str(directory)], cwd=ROOT, capture_output=True, text=True, timeout=50)
+    """A session of its own for the files in ``directory``, with two plugins: our conftest.py, and pytest-xdist."""
+    plugins = ["-p", "tests.conftest", "-p", "xdist"]
+    command = [sys.executable, "-m", "pytest", *plugins, "--rootdir", str(directory), *options, str(directory)]
+    environment = {**os.environ, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}  # all the others would take seconds to load
+    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=50)
 
 
 @pytest.mark.parametrize("options", [["-n", "0"], ["-n", "2", "--dist", "loadfile"]], ids=["in_one", "in_workers"])
