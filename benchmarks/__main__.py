@@ -1,4 +1,4 @@
-"""The one command: measure, print one table, write JSON, and put the table into the README if asked to."""
+"""The one command: measure, print one table, write JSON, and put the table into README.md if asked to."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def main() -> None:
     parser.add_argument("modules", nargs="*", metavar="MODULE", help=f"of {', '.join(MODULES)}; all if not given")
     parser.add_argument("--quick", action="store_true", help="a tenth of the rounds: whether it works, not how fast")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there")
-    parser.add_argument("--publish", action="store_true", help=f"write {LATEST.name} and the README's table")
+    parser.add_argument("--publish", action="store_true", help=f"write {LATEST.name} and the table in README.md, here")
     chosen = parser.parse_args()
     if unknown := set(chosen.modules) - set(MODULES):
         parser.error(f"there is no {', '.join(sorted(unknown))}; write for example launch output")

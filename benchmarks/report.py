@@ -1,4 +1,4 @@
-"""What was measured, where and when: as JSON, as text, and in the README."""
+"""What was measured, where and when: as JSON, as text, and in README.md beside this file."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from typing import Any
 from .figures import Figure, table
 
 LATEST = Path(__file__).parent / "latest.json"
-README = Path(__file__).parent.parent / "README.md"
+README = Path(__file__).parent / "README.md"
 _PACKAGES = ("ipython-pgtimeout", "ipython", "ipykernel", "bounded_subprocess")
 _BEGIN, _END = "<!-- benchmarks: written by python -m benchmarks --publish -->\n", "<!-- end of benchmarks -->\n"
 
@@ -40,7 +40,7 @@ def write(path: Path, measured: dict[str, Any]) -> None:
 
 
 def published() -> str:
-    """What the README shows."""
+    """What README.md shows."""
     return README.read_text().partition(_BEGIN)[2].partition(_END)[0]
 
 

@@ -1,69 +1,64 @@
-"""Kernels, marks, and the count of what was started and what survived."""
+"""Kernels, marks, the tables that are printed at the end, and the check that the tests leave no process behind."""
 
 from __future__ import annotations
 
 import os
 import uuid
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Any
 
+import hypothesis
 import pytest
 
 from ipython_pgtimeout.caller.connection import connection
 
+from . import tallies
 from .kernels import LOAD, Kernel
 from .watching import kill_marked, wait_until_gone
 
+_SESSION_MARK = f"session-{uuid.uuid4().hex}"
+"""In the environment of everything that the tests of this process start, notebooks included."""
 
-class Combination(NamedTuple):
-    """One misbehaving program, ended in one way."""
+PATIENCE_S = 10.0
+"""How long what the tests have started may take to end after the last of them."""
 
-    program: str
-    ending: str
-    started: int
-    survived: int
-
-
-class Tally(list[Combination]):
-    """All combinations that were tried. The session's last lines say what came of them."""
-
-    def summary(self) -> str:
-        programs, endings = {one.program for one in self}, {one.ending for one in self}
-        started, survived = sum(one.started for one in self), sum(one.survived for one in self)
-        return (
-            f"{len(self)} combinations of {len(programs)} programs and {len(endings)} endings: "
-            f"{started} processes seen, {survived} survivors"
-        )
+# Hypothesis limits the time of each example, which is too short on a busy machine. Each test has a limit already.
+hypothesis.settings.register_profile("pgtimeout", deadline=None)
+hypothesis.settings.load_profile("pgtimeout")
 
 
-_TALLY = pytest.StashKey[Tally]()
+def _runs_tests(config: pytest.Config) -> bool:
+    """False for the controller of pytest-xdist, which only hands tests out and collects their results."""
+    return not config.pluginmanager.has_plugin("dsession")
 
 
-def pytest_configure(config: pytest.Config) -> None:
-    config.stash[_TALLY] = Tally()
+def pytest_sessionstart(session: pytest.Session) -> None:
+    if _runs_tests(session.config):
+        os.environ["PGTIMEOUT_TESTS"] = _SESSION_MARK
 
 
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    if tally := config.stash[_TALLY]:
-        terminalreporter.section("survivors")
-        terminalreporter.line(tally.summary())
+@pytest.hookimpl(trylast=True)  # after the fixtures and the notebooks' kernels have been closed
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    if _runs_tests(session.config):
+        connection.close()
+        left = wait_until_gone(_SESSION_MARK, PATIENCE_S)
+        kill_marked(_SESSION_MARK)
+        tallies.LEFT_BEHIND.extend(map(tallies.LeftBehind, left))
+    if hasattr(session.config, "workeroutput"):
+        session.config.workeroutput["tallies"] = tallies.to_controller()
+    elif tallies.LEFT_BEHIND:
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
 
-@pytest.fixture(scope="session")
-def tally(pytestconfig: pytest.Config) -> Tally:
-    return pytestconfig.stash[_TALLY]
+@pytest.hookimpl(optionalhook=True)  # pytest-xdist calls it in the controller, when a worker has ended
+def pytest_testnodedown(node: Any) -> None:
+    # A worker that crashed sends nothing. Its test is reported as failed.
+    tallies.from_worker(getattr(node, "workeroutput", {}).get("tallies", {}))
 
 
-@pytest.fixture(scope="session", autouse=True)
-def _nothing_is_left() -> Iterator[None]:
-    """What the tests themselves leave behind is found by a mark that everything they start inherits."""
-    word = f"session-{uuid.uuid4().hex}"
-    os.environ["PGTIMEOUT_TESTS"] = word
-    yield
-    connection.close()
-    left = wait_until_gone(word, 10)
-    kill_marked(word)
-    assert left == []
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    for tally in tallies.ALL:
+        tally.print(terminalreporter)
 
 
 @pytest.fixture(scope="module")

@@ -24,6 +24,8 @@ LOAD = "%load_ext ipython_pgtimeout"
 RUN = 'get_ipython().run_line_magic("run_timed", {line!r})'
 """An expression that runs a line with its options and gives its result."""
 START_S = 40.0
+_NO_HISTORY = "--HistoryManager.enabled=False"
+"""IPython's history has a thread that opens and closes files after a cell: tests that count descriptors see them."""
 
 
 @dataclass
@@ -73,7 +75,7 @@ class Kernel:
         self.manager = KernelManager(connection_file=connection_file, transport="ipc")
         spec = self.manager.kernel_spec
         assert spec is not None
-        spec.argv = [*started_by, sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"]
+        spec.argv = [*started_by, sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}", _NO_HISTORY]
         env = {**os.environ, "IPYTHONDIR": self._directory.name, **(environment or {})}
         self.manager.start_kernel(env=env, cwd=os.fspath(cwd or self._directory.name))
         try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import psutil
 import pytest
 
 from ipython_pgtimeout import InputError, run
@@ -90,8 +91,11 @@ def _waiting(kernel: Kernel) -> list[tuple[int, int]]:
     readings: list[list[tuple[int, int]]] = [[]]
 
     def is_settled() -> bool:
-        readings.append([(guard.pid, sum(guard.num_ctx_switches())) for guard in kernel.guards()])
-        return readings[-1] != [] and readings[-1] == readings[-2]
+        guards = kernel.guards()
+        readings.append([(guard.pid, sum(guard.num_ctx_switches())) for guard in guards])
+        # On a busy machine a guard that is still at work may stand in the queue, and reads the same twice as well.
+        at_rest = guards != [] and all(guard.status() == psutil.STATUS_SLEEPING for guard in guards)
+        return at_rest and readings[-1] == readings[-2]
 
     assert wait_until(is_settled, 10)
     return readings[-1]

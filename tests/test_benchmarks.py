@@ -1,4 +1,4 @@
-"""The benchmarks say what was measured: goals that are missed too, and the README what the last run has found."""
+"""The benchmarks say what was measured: goals that are missed too. Their README shows the last run."""
 
 from __future__ import annotations
 
@@ -54,13 +54,14 @@ def test_contenders_take_turns() -> None:
     assert len(samples["a"]) == len(samples["b"]) == 10
 
 
-def test_the_readme_shows_the_latest_run() -> None:
+def test_their_readme_shows_the_latest_run() -> None:
     latest = json.loads(report.LATEST.read_text())
     assert report.published() == report.told(latest)
     names = {figure["name"] for figure in latest["figures"]}
     assert all(name in report.published() for name in names)
 
 
+@pytest.mark.alone
 def test_the_command_measures_and_writes(tmp_path: Path) -> None:
     """On one of its modules, with few rounds."""
     command = [sys.executable, "-m", "benchmarks", "--quick", "--json", str(tmp_path / "figures.json"), "many"]

@@ -166,6 +166,7 @@ def test_the_watch_would_see_an_injection_and_pale_text(lab: Lab) -> None:
         assert ratio == pytest.approx(1.9, abs=0.2)  # half of #777, which is 4.5, on white
 
 
+@pytest.mark.alone
 def test_five_hundred_processes_stay_readable(lab: Lab, mark: str) -> None:
     many = "for n in {1..500}; do sleep 1005 & done"
     cells = [

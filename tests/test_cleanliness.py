@@ -64,6 +64,7 @@ def unshared_bytes(process: psutil.Process) -> int:
     return int(process.memory_full_info().uss)
 
 
+@pytest.mark.alone
 def test_a_thousand_commands_leave_nothing(fresh_kernel: Kernel) -> None:
     loop = "for _ in range({times}): " + RUN.format(line="10 echo x")
     fresh_kernel.run(loop.format(times=300))  # caches, arenas and stacks fill once
@@ -106,7 +107,7 @@ def test_unload_leaves_nothing(fresh_kernel: Kernel) -> None:
     helpers = [fresh_kernel.launcher(), *fresh_kernel.guards()]
     fresh_kernel.run("%unload_ext ipython_pgtimeout")
     assert wait_until(lambda: not any(helper.is_running() for helper in helpers), 5)
-    assert process.num_fds() == before
+    assert wait_until(lambda: process.num_fds() == before, 5), (process.num_fds(), before)
     assert process.children() == []
 
 

@@ -7,6 +7,7 @@ import itertools
 import math
 import re
 
+import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
@@ -138,6 +139,7 @@ def test_a_batch_loses_nothing_and_keeps_each_streams_order(writes: list[tuple[S
         assert "".join(t for _, t in shown) == "".join(t for _, t in writes)
 
 
+@pytest.mark.alone
 def test_the_first_text_is_due_at_once_and_the_next_a_moment_later() -> None:
     batcher = Batcher(lambda _stream, _text: None, None)
     assert batcher.due_in() is None
@@ -151,6 +153,7 @@ def test_the_first_text_is_due_at_once_and_the_next_a_moment_later() -> None:
     assert 0.0 < due_s <= BATCH_INTERVAL_S
 
 
+@pytest.mark.alone
 def test_the_pace_waits_for_room_and_no_longer() -> None:
     pace = Pace(max_bytes=100, window_s=0.3)
     assert pace.wait_s(100) == 0.0

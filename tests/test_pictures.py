@@ -27,6 +27,7 @@ def lives_of(result: Result, word: str) -> list[Life]:
     return [life for life in result.processes if life.command == word]
 
 
+@pytest.mark.alone
 def test_each_process_is_recorded_with_its_place_and_its_time() -> None:
     result = run("sleep 0.91 & setsid sleep 0.92 & set -m; sleep 0.93 & wait; sleep 0.3", 20)
     (shell,) = (life for life in result.processes if life.pid == result.pid)
@@ -45,6 +46,7 @@ def test_each_process_is_recorded_with_its_place_and_its_time() -> None:
     assert shell.end > plain.end - 0.1
 
 
+@pytest.mark.alone
 def test_an_orphan_is_marked_as_adopted_and_its_end_is_exact() -> None:
     result = run("(sleep 0.6 &); sleep 0.2", 20)
     (orphan,) = lives_of(result, "sleep 0.6")
@@ -57,6 +59,7 @@ def test_an_orphan_too_quick_for_any_walk_is_still_seen() -> None:
     assert [life for life in result.processes if life.adopted]
 
 
+@pytest.mark.alone
 def test_who_was_killed_has_ended_and_the_signals_say_when() -> None:
     result = run("trap '' TERM; sleep 61 & sleep 62 & wait", 0.5, kill_after=0.3)
     assert len(result.processes) == 3
@@ -65,6 +68,7 @@ def test_who_was_killed_has_ended_and_the_signals_say_when() -> None:
     assert len([line for line in drawn if "!" in line and "K|" in line]) == 3
 
 
+@pytest.mark.alone
 def test_who_heeds_a_signal_ends_there_and_not_with_the_rest() -> None:
     """Its parent reaps it, so that the guard learns of its end only by looking."""
     result = run("sleep 63 & trap '' TERM; sleep 64 & while :; do wait; done", 1, kill_after=1)

@@ -10,10 +10,25 @@ from pathlib import Path
 import psutil
 import pytest
 
+import ipython_pgtimeout
+from benchmarks.kernels import kernel as kernel_by_name
+
 from .kernels import Kernel
 from .watching import wait_until
 
 linux_only = pytest.mark.skipif(sys.platform != "linux", reason="reads proc(5)")
+
+
+def test_kernels_and_scripts_import_the_package_that_is_tested(kernel: Kernel) -> None:
+    """The installed one, if the tests import that. A folder of sources beside the tests must not come first."""
+    expected = ipython_pgtimeout.__file__
+    assert kernel.value("__import__('ipython_pgtimeout').__file__") == repr(expected)
+    with kernel_by_name() as named:  # by the kernelspec python3, as nbclient, nbval and JupyterLab start it
+        named.execute("import ipython_pgtimeout, sys")
+        assert named.value("[sys.executable, ipython_pgtimeout.__file__]") == [sys.executable, expected]
+    code = "import ipython_pgtimeout; print(ipython_pgtimeout.__file__)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=30, check=True)
+    assert done.stdout == f"{expected}\n"
 
 
 def test_loading_on_an_unsupported_system_is_one_clear_import_error() -> None:
@@ -62,7 +77,7 @@ def test_the_launcher_imports_little() -> None:
         "sys.modules['ipython_pgtimeout'] = package; import ipython_pgtimeout.helper.launcher\n"
         "print('\\n'.join(sys.modules))"
     )
-    package = str(Path(__file__).parent.parent / "ipython_pgtimeout")
+    package = str(Path(ipython_pgtimeout.__file__).parent)
     done = subprocess.run(
         [sys.executable, "-I", "-S", "-c", code, package], capture_output=True, text=True, timeout=30, check=True
     )
@@ -72,6 +87,7 @@ def test_the_launcher_imports_little() -> None:
     assert len(loaded) < 120
 
 
+@pytest.mark.alone
 @linux_only
 def test_idle_helpers_do_nothing(kernel: Kernel) -> None:
     """They wait in poll(2): over a while in which nothing runs, they are not switched to."""
@@ -88,6 +104,7 @@ def test_idle_helpers_do_nothing(kernel: Kernel) -> None:
     assert wait_until(quiet_for_a_while, 10)
 
 
+@pytest.mark.alone
 @linux_only
 def test_idle_helpers_are_small(kernel: Kernel) -> None:
     """Proportionally: pages that launcher and guard share count once."""

@@ -26,6 +26,7 @@ def test_output_is_shown_while_the_command_runs_a_partial_line_too(kernel: Kerne
     assert (reply.stdout, reply.stderr, reply.ename) == ("no newline", "err", "KeyboardInterrupt")
 
 
+@pytest.mark.alone
 def test_a_progress_bar_takes_few_messages_and_ends_in_its_last_frame(kernel: Kernel) -> None:
     bar = "import time\nfor n in range(10000): print(f'\\r{n + 1:5}/10000', end=''); time.sleep(0.0002)"
     reply = kernel.execute(f'%%timeout_shell 50\n{PYTHON} -c "{bar}"', 55)
@@ -35,6 +36,7 @@ def test_a_progress_bar_takes_few_messages_and_ends_in_its_last_frame(kernel: Ke
     assert reply.messages < 200
 
 
+@pytest.mark.alone
 def test_streams_that_alternate_are_batched_too(kernel: Kernel) -> None:
     reply = kernel.execute("%%timeout_shell 50\nfor n in {1..5000}; do echo o; echo e >&2; done", 55)
     assert reply.stdout == "o\n" * 5000
@@ -116,6 +118,7 @@ def test_inf_shows_everything_and_config_sets_the_default(kernel: Kernel) -> Non
     assert len(kernel.run("%%timeout_shell 50\nseq 200000", 55).stdout) < len(whole)
 
 
+@pytest.mark.alone
 def test_a_flood_neither_fills_the_kernel_nor_stalls_the_child_nor_delays_the_stop_button(kernel: Kernel) -> None:
     kernel.run("%run_timed 5 seq 300000")  # what is allocated once is not growth
     before = psutil.Process(kernel.pid).memory_info().rss
@@ -133,6 +136,7 @@ def test_a_flood_neither_fills_the_kernel_nor_stalls_the_child_nor_delays_the_st
     assert len(reply.stdout) < 1_000_100
 
 
+@pytest.mark.alone
 def test_a_loop_of_commands_stays_below_what_a_server_lets_through(kernel: Kernel) -> None:
     """1,000,000 bytes a second over 3 s, all commands together. Without a pace it would be 5 MB in half a second."""
     loop = (

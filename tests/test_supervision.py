@@ -183,6 +183,7 @@ while True:
 """
 
 
+@pytest.mark.alone
 @pytest.mark.skipif(not os.access(NEXT_PID, os.W_OK), reason="who may not choose the next pid would wait for it long")
 def test_an_orphan_with_the_pid_the_shell_had(kernel: Kernel, tmp_path: Path) -> None:
     """Its exit code is not the shell's."""

@@ -21,9 +21,9 @@ import pytest
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, CellTimeoutError
 
-from .conftest import Combination, Tally
 from .forking import forked_pid, forking_stdout
 from .kernels import LOAD, Kernel, Reply
+from .tallies import SURVIVORS, Combination
 from .watching import PROGRAMS, program, survivors, wait_until, wait_until_gone
 
 ALL = sorted(path.name for path in PROGRAMS.iterdir() if path.suffix in (".py", ".sh"))
@@ -43,9 +43,8 @@ def cell(*programs: str, mark: str, timeout: str = "60", options: str = "") -> s
 class Watch:
     """One trial: start programs in a kernel, wait until all are ready, and count what is left after the ending."""
 
-    def __init__(self, mark: str, tally: Tally, ending: str) -> None:
+    def __init__(self, mark: str, ending: str) -> None:
         self.mark = mark
-        self._tally = tally
         self._ending = ending
         self._programs: tuple[str, ...] = ()
         self._started = 0
@@ -69,13 +68,13 @@ class Watch:
         left = wait_until_gone(self.mark, within_s)
         for number, name in enumerate(self._programs):
             once = number == 0  # processes are counted for the whole batch
-            self._tally.append(Combination(name, self._ending, self._started * once, len(left) * once))
+            SURVIVORS.append(Combination(name, self._ending, self._started * once, len(left) * once))
         assert not left, f"{len(left)} of {self._started} have survived:\n" + "\n".join(left)
 
 
 @pytest.fixture
-def watch(mark: str, tally: Tally, request: pytest.FixtureRequest) -> Watch:
-    return Watch(mark, tally, request.node.originalname.removeprefix("test_"))
+def watch(mark: str, request: pytest.FixtureRequest) -> Watch:
+    return Watch(mark, request.node.originalname.removeprefix("test_"))
 
 
 # -- every program: deadline, interrupt, death of the kernel ------------------------------------------------

@@ -1,0 +1,76 @@
+"""Tables that the tests of a session fill, and that the session prints at its end.
+
+Under pytest-xdist each worker has its own tables. It hands the rows to the controller, which prints all of them
+together. Rows must therefore consist of plain values: str, int, float, bool, None, and tuples of these.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Generic, NamedTuple, TypeVar
+
+import pytest
+
+Row = TypeVar("Row", bound=tuple[Any, ...])
+
+
+class Tally(list[Row], Generic[Row]):
+    """The rows of one table. ``lines`` makes text of the rows of all workers; an empty table is not printed."""
+
+    def __init__(self, title: str, row: Callable[..., Row], lines: Callable[[Sequence[Row]], Iterable[str]]) -> None:
+        super().__init__()
+        self.title = title
+        self._row = row
+        self._lines = lines
+
+    def as_plain_values(self) -> list[tuple[Any, ...]]:
+        return [tuple(row) for row in self]
+
+    def add_plain_values(self, rows: Iterable[Sequence[Any]]) -> None:
+        self.extend(self._row(*row) for row in rows)
+
+    def print(self, terminal: pytest.TerminalReporter) -> None:
+        if self:
+            terminal.section(self.title)
+            for line in self._lines(self):
+                terminal.line(line)
+
+
+class Combination(NamedTuple):
+    """One misbehaving program, ended in one way."""
+
+    program: str
+    ending: str
+    started: int
+    survived: int
+
+
+def _sum(combinations: Sequence[Combination]) -> Iterable[str]:
+    programs, endings = {one.program for one in combinations}, {one.ending for one in combinations}
+    started, survived = sum(one.started for one in combinations), sum(one.survived for one in combinations)
+    yield (
+        f"{len(combinations)} combinations of {len(programs)} programs and {len(endings)} endings: "
+        f"{started} processes seen, {survived} survivors"
+    )
+
+
+class LeftBehind(NamedTuple):
+    """A process that is still there when the tests of a session, or of a worker, are over."""
+
+    description: str
+
+
+SURVIVORS = Tally("survivors", Combination, _sum)
+LEFT_BEHIND = Tally("left behind by the tests", LeftBehind, lambda rows: (row.description for row in rows))
+ALL: tuple[Tally[Any], ...] = (SURVIVORS, LEFT_BEHIND)
+
+
+def to_controller() -> dict[str, list[tuple[Any, ...]]]:
+    """What a worker sends."""
+    return {tally.title: tally.as_plain_values() for tally in ALL}
+
+
+def from_worker(sent: dict[str, list[tuple[Any, ...]]]) -> None:
+    """Add what a worker has sent."""
+    for tally in ALL:
+        tally.add_plain_values(sent.get(tally.title, []))
