@@ -1,4 +1,4 @@
-"""What became of a command's processes: recorded truly, drawn as text, HTML and plot, harmless whatever the names."""
+"""What became of a command's processes: recorded truly, drawn as text and HTML, harmless whatever the names."""
 
 from __future__ import annotations
 
