@@ -14,8 +14,6 @@ import socket
 import subprocess
 import sys
 import threading
-from importlib.util import find_spec
-from pathlib import Path
 
 from ..shared import debuglog
 from ..shared.channel import Channel
@@ -32,7 +30,7 @@ sys.path.append(sys.argv[2])
 from ipython_pgtimeout.helper.launcher import main
 main(int(sys.argv[3]), int(sys.argv[4]))
 """
-_PACKAGE = Path(__file__).parent.parent
+_PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
 
 class Connection:
@@ -136,7 +134,7 @@ class Connection:
         ours, theirs = socket.socketpair()
         caller_fd = _pidfd_of_this_process()
         inherited = [fd for fd in (theirs.fileno(), caller_fd) if fd >= 0]
-        arguments = [str(_PACKAGE), _directory_of_psutil(), str(theirs.fileno()), str(caller_fd)]
+        arguments = [_PACKAGE, _directory_of_psutil(), str(theirs.fileno()), str(caller_fd)]
         try:
             self._process = subprocess.Popen(
                 [sys.executable, "-I", "-S", "-c", _BOOTSTRAP, *arguments],
@@ -163,8 +161,11 @@ def _pidfd_of_this_process() -> int:
 
 
 def _directory_of_psutil() -> str:
+    """Where to import it from. It is not imported here: it would take a third of importing this package."""
+    from importlib.util import find_spec
+
     found = find_spec("psutil")
-    return "" if found is None or found.origin is None else str(Path(found.origin).parent.parent)
+    return "" if found is None or found.origin is None else os.path.dirname(os.path.dirname(found.origin))
 
 
 def _is_readable(*sockets: Channel | socket.socket) -> bool:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import codecs
 import collections
 import contextlib
-import json
 import math
 import threading
 import time
@@ -119,6 +118,13 @@ class Keeper:
         return bytes(self._ring[end - size :] + self._ring[:end])
 
 
+def _size_in_a_message(text: str) -> int:
+    """In bytes, as it travels to a browser: a newline takes two, an escape six."""
+    import json  # here and not above: only a kernel sends messages, and has loaded it already
+
+    return len(json.dumps(text))
+
+
 def _take_buffer() -> bytearray:
     with contextlib.suppress(IndexError):  # another thread may take the last one
         return _spare_buffers.pop()
@@ -181,7 +187,7 @@ class Batcher:
         if not text:
             return
         if self._pace is not None:
-            self._size += len(json.dumps(text))  # as it travels: a newline is two bytes, an escape six
+            self._size += _size_in_a_message(text)
         for earlier, texts in reversed(self._waiting):
             # Streams that alternate quickly are merged: their order is no longer told by the pipes anyway.
             if earlier == stream:

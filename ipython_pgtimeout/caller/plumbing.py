@@ -10,7 +10,6 @@ import errno
 import fcntl
 import os
 import select
-import shutil
 import struct
 import termios
 from io import FileIO
@@ -97,6 +96,8 @@ class Terminal:
         attributes[1] &= ~termios.ONLCR
         attributes[3] &= ~termios.ECHO
         termios.tcsetattr(far, termios.TCSANOW, attributes)
+        import shutil  # here and not above: it takes a tenth of importing this package
+
         columns, lines = shutil.get_terminal_size()
         fcntl.ioctl(far, termios.TIOCSWINSZ, struct.pack("HHHH", lines, columns, 0, 0))
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
-import shutil
 from collections.abc import Mapping
 from io import FileIO
 
@@ -59,6 +58,8 @@ def program(shell: str, environment: Mapping[bytes, bytes]) -> bytes:
 @functools.cache
 def _find(shell: str, path: str) -> str | None:
     """Remembered for as long as it is there, as shells do it: a search is a good part of a launch."""
+    import shutil  # here and not above: it takes a tenth of importing this package
+
     found = shutil.which(os.path.expanduser(shell), path=path)
     return shutil.which("sh", path=path) if found is None and shell == "bash" else found
 

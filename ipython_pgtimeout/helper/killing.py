@@ -3,11 +3,12 @@ can hang, because finding a process takes no lock of it."""
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 from collections.abc import Iterable
 
-from ..shared.processes import descendants, running_descendants
+from ..shared.processes import children, descendants, has_ended, running_descendants
 
 
 def signal_all(number: int, *, but: Iterable[int] = ()) -> list[int]:
@@ -18,14 +19,38 @@ def signal_all(number: int, *, but: Iterable[int] = ()) -> list[int]:
     could miss them. SIGKILL is to be repeated until nothing is left, because a process can be forked after the walk.
     """
     me = os.getpid()
-    targets = list(running_descendants(me, but=but))
     if number == signal.SIGKILL:
-        # By a second walk that kills as it goes: what forks and exits at once is gone for one that looks further first.
+        killed = _kill_children(but)
+        targets = [*killed, *running_descendants(me, but=but)]
         _signal_groups(descendants(me, but=but), number)
     else:
+        targets = list(running_descendants(me, but=but))
         # A stopped process acts on nothing but SIGKILL until it is continued: signal(7).
         _signal_groups(targets, number, signal.SIGCONT)
     return targets
+
+
+def _kill_children(but: Iterable[int]) -> list[int]:
+    """SIGKILL to each child of this process, at once, before anything else is found out.
+
+    A chain of processes, each of which forks the next one and exits, is caught in this way or not at all: every link is
+    an orphan and so a child of this process, and lives for less time than a walk takes. The pids are safe: only this
+    process can reap its children.
+    """
+    left_out = set(but)
+    killed = []
+    for pid in children(os.getpid()):
+        if pid not in left_out and not _is_zombie(pid):
+            with contextlib.suppress(PermissionError):
+                os.kill(pid, signal.SIGKILL)
+            killed.append(pid)
+    return killed
+
+
+def _is_zombie(child: int) -> bool:
+    if not hasattr(os, "waitid"):
+        return has_ended(child)
+    return os.waitid(os.P_PID, child, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
 
 
 def _signal_groups(pids: Iterable[int], *signals: int) -> None:
