@@ -6,9 +6,9 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
-from ..shared.processes import children, descendants, has_ended, running_descendants
+from ..shared.processes import children, has_ended, with_descendants
 
 
 def signal_all(number: int, *, but: Iterable[int] = ()) -> list[int]:
@@ -18,16 +18,34 @@ def signal_all(number: int, *, but: Iterable[int] = ()) -> list[int]:
     The targets are found before any is signalled: when one dies, its children get another parent, and a walk under way
     could miss them. SIGKILL is to be repeated until nothing is left, because a process can be forked after the walk.
     """
-    me = os.getpid()
+    killed = _kill_children(but) if number == signal.SIGKILL else []
+    targets = list_running(but=but)
     if number == signal.SIGKILL:
-        killed = _kill_children(but)
-        targets = [*killed, *running_descendants(me, but=but)]
-        _signal_groups(descendants(me, but=but), number)
+        _signal_groups(with_descendants(_running_children(but)), number)
     else:
-        targets = list(running_descendants(me, but=but))
         # A stopped process acts on nothing but SIGKILL until it is continued: signal(7).
         _signal_groups(targets, number, signal.SIGCONT)
-    return targets
+    return [*killed, *targets]
+
+
+def list_running(*, but: Iterable[int] = ()) -> list[int]:
+    """The pids of the processes below this one that have not ended, ``but`` and what is below them left out."""
+    return [pid for pid in with_descendants(_running_children(but)) if not has_ended(pid)]
+
+
+def _running_children(but: Iterable[int]) -> Iterator[int]:
+    """The children of this process that have not ended. A storm leaves thousands that have and wait to be reaped: they
+    have no children, and this is the cheapest way to leave them out."""
+    left_out = set(but)
+    for pid in children(os.getpid()):
+        if pid not in left_out and not _is_zombie(pid):
+            yield pid
+
+
+def _is_zombie(child: int) -> bool:
+    if not hasattr(os, "waitid"):
+        return has_ended(child)
+    return os.waitid(os.P_PID, child, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
 
 
 def _kill_children(but: Iterable[int]) -> list[int]:
@@ -37,20 +55,12 @@ def _kill_children(but: Iterable[int]) -> list[int]:
     an orphan and so a child of this process, and lives for less time than a walk takes. The pids are safe: only this
     process can reap its children.
     """
-    left_out = set(but)
     killed = []
-    for pid in children(os.getpid()):
-        if pid not in left_out and not _is_zombie(pid):
-            with contextlib.suppress(PermissionError):
-                os.kill(pid, signal.SIGKILL)
-            killed.append(pid)
+    for pid in _running_children(but):
+        with contextlib.suppress(PermissionError):
+            os.kill(pid, signal.SIGKILL)
+        killed.append(pid)
     return killed
-
-
-def _is_zombie(child: int) -> bool:
-    if not hasattr(os, "waitid"):
-        return has_ended(child)
-    return os.waitid(os.P_PID, child, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
 
 
 def _signal_groups(pids: Iterable[int], *signals: int) -> None:

@@ -22,7 +22,7 @@ import traceback
 
 from ..shared import debuglog
 from ..shared.channel import Channel
-from ..shared.processes import HELPER, list_running
+from ..shared.processes import HELPER, describe
 from ..shared.protocol import Swept
 from . import guard, killing, prctl
 from .childwatch import ChildWatch
@@ -156,7 +156,7 @@ class Launcher:
         No ladder here: how far the guard had come is unknown, and what it supervised must not go on without it.
         """
         self._swept.update(killing.signal_all(signal.SIGKILL, but=self._guards))
-        left = list_running(os.getpid(), known={}, but=self._guards)
+        left = describe(killing.list_running(but=self._guards), known={})
         if left and time.monotonic() < self._give_up_at:
             return
         debuglog.note("launcher", f"sent SIGKILL to {sorted(self._swept)}, {len(left)} left")

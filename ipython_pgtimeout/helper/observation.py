@@ -15,6 +15,7 @@ from collections.abc import Callable
 
 from ..shared.processes import descendants, look_up
 from ..shared.records import Process
+from . import priority
 from .lives import Lives
 
 FIRST_LOOK_AFTER_S = 0.1
@@ -35,9 +36,11 @@ class Observer:
     any moment. ``wake`` is called after each look.
     """
 
-    def __init__(self, lives: Lives, wake: Callable[[], None]) -> None:
+    def __init__(self, lives: Lives, niceness: int, wake: Callable[[], None]) -> None:
+        """Looks with that niceness: what must be in time may have another."""
         self.present: dict[int, Process] = {}
         self._lives = lives
+        self._niceness = niceness
         self._wake = wake
         self._guard = os.getpid()
         self._thread: threading.Thread | None = None
@@ -83,6 +86,7 @@ class Observer:
         self._condition.notify()
 
     def _observe(self) -> None:
+        priority.set_niceness(self._niceness)
         while self._await_turn():
             started = time.monotonic()
             self._lives.begin_look()

@@ -18,11 +18,11 @@ from typing import NamedTuple
 from ..shared import debuglog
 from ..shared.errors import describe_error
 from ..shared.inheritance import Inheritance
-from ..shared.processes import list_running
+from ..shared.processes import describe
 from ..shared.protocol import Ask, Done, Extend, Idle, Interrupt, Message, Request, Status, Waiting
 from ..shared.records import Ending, Process, Signalled
 from ..shared.signals import signal_name
-from . import killing, observation, reaping
+from . import killing, observation, priority, reaping
 from .childwatch import ChildWatch
 from .ladder import Act, Ladder, Step
 from .link import Link
@@ -88,8 +88,9 @@ class Supervision:
         own, self._drained = fds[:4], fds[4:]
         self._reaper.shell = spawn(self._request, self._mine, *own)
         # From here on the shell is on its way: what is not needed for its start comes after it.
+        priority.set_niceness()
         debuglog.note("guard", f"started the shell, pid {self._reaper.shell}")
-        self._observer = Observer(self._lives, self._children.wake)
+        self._observer = Observer(self._lives, self._mine.niceness, self._children.wake)
         self._lives.record_shell(self._reaper.shell, os.fsdecode(b" ".join(self._request.argv)))
 
     def _watch(self) -> bool:
@@ -112,6 +113,7 @@ class Supervision:
                 self._observer.look_now()
             else:
                 self._wait(0.0 if reaped == reaping.PER_TURN else self._due_at() - now)
+        priority.set_niceness(self._mine.niceness)
         is_free = self._observer.stop() and self._is_unchanged()
         self._report(self._ladder.reason, is_free=is_free)
         return is_free
@@ -184,7 +186,7 @@ class Supervision:
         known += sorted(set(sent) - set(known))
 
     def _left(self) -> list[Process]:
-        return list_running(os.getpid(), self._observer.present)
+        return describe(killing.list_running(), self._observer.present)
 
     # -- what is told -------------------------------------------------------------------------------------
 

@@ -1,6 +1,6 @@
 """Finding processes and describing them. No signals and no deadlines in here.
 
-Finding (`children`, `descendants`, `has_ended`, `list_running`) takes no lock of the process it is about, so it can't
+Finding (`children`, `descendants`, `has_ended`) takes no lock of the process it is about, so it can't
 hang and is safe for the part of a guard that keeps deadlines. Describing (`look_up`) reads files that can be slow or
 hang: reading /proc/PID/stat was seen to block for half an hour while PID was starved in the middle of its execve(2).
 """
@@ -24,10 +24,10 @@ __all__ = [
     "UNSEEN",
     "children",
     "descendants",
+    "describe",
     "has_ended",
-    "list_running",
     "look_up",
-    "running_descendants",
+    "with_descendants",
 ]
 
 HELPER = "pgtimeout"
@@ -36,29 +36,27 @@ UNSEEN = "[unseen]"
 """The command of a process that was not looked at: it was too quick, or the look takes too long."""
 
 
-def descendants(pid: int, *, but: Iterable[int] = ()) -> Iterator[int]:
-    """The pids below ``pid``, each yielded as soon as it is found; ``but`` and what is below them are left out."""
-    left_out = set(but)
-    to_visit = children(pid)
+def descendants(pid: int) -> Iterator[int]:
+    """The pids below ``pid``, each yielded as soon as it is found."""
+    return with_descendants(children(pid))
+
+
+def with_descendants(pids: Iterable[int]) -> Iterator[int]:
+    """``pids`` and what is below them, each yielded as soon as it is found."""
+    to_visit = list(pids)
     while to_visit:
         current = to_visit.pop()
-        if current not in left_out:
-            yield current
-            to_visit += children(current)
+        yield current
+        to_visit += children(current)
 
 
-def running_descendants(pid: int, *, but: Iterable[int] = ()) -> Iterator[int]:
-    """As `descendants`, without those that have ended and only wait for their parent."""
-    return (found for found in descendants(pid, but=but) if not has_ended(found))
-
-
-def list_running(pid: int, known: Mapping[int, Process], *, but: Iterable[int] = ()) -> list[Process]:
-    """What runs below ``pid``. Can't hang: what is ``known`` by an earlier look is described, of the others there are
-    process group and session alone."""
+def describe(pids: Iterable[int], known: Mapping[int, Process]) -> list[Process]:
+    """Those of ``pids`` that are still there. Can't hang: what is ``known`` by an earlier look is described by that, of
+    the others there are process group and session alone."""
     found = []
-    for running in running_descendants(pid, but=but):
-        with contextlib.suppress(ProcessLookupError):  # gone meanwhile
-            found.append(known.get(running) or _undescribed(running))
+    for pid in pids:
+        with contextlib.suppress(ProcessLookupError):
+            found.append(known.get(pid) or _undescribed(pid))
     return found
 
 
