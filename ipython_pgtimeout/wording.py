@@ -70,10 +70,16 @@ def describe_waiting(returncode: int, processes: Sequence[Process], total: int) 
     return f"the shell has ended ({describe_exit(returncode)}); waiting for {count(total, 'process')}: {names}"
 
 
-def describe_death_of_guard(swept: tuple[int, Sequence[Process]] | None, error: str) -> str:
+def describe_death_of_guard(
+    swept: tuple[int, Sequence[Process]] | None, error: str, killed_by_us: int | None = None
+) -> str:
     """``swept`` is how many processes the launcher has then killed and which are left, None if it could not.
-    ``error`` is the last line of a Python error in the helper processes."""
-    died = "the guard of this command has died" + (f" of an error of its own, {error}" if error else "")
+    ``error`` is the last line of a Python error in the helper processes. ``killed_by_us`` is how many processes of the
+    command were killed with a guard that did not answer, None if it died by itself."""
+    if killed_by_us is not None:
+        died = f"the guard of this command did not answer, and was killed with {count(killed_by_us, 'process')}"
+    else:
+        died = "the guard of this command has died" + (f" of an error of its own, {error}" if error else "")
     if swept is None:
         return f"{died}, and the launcher too: what the command has started may still run"
     killed, survivors = swept

@@ -54,6 +54,28 @@ def _sum(combinations: Sequence[Combination]) -> Iterable[str]:
     )
 
 
+class Fault(NamedTuple):
+    """One fault that met one ending: how late the first signal or the end was, how many were left, what was said."""
+
+    fault: str
+    ending: str
+    late_s: float
+    left: int
+    said: str
+
+
+def _table(faults: Sequence[Fault]) -> Iterable[str]:
+    rounds: dict[tuple[str, str], list[Fault]] = {}
+    for fault in faults:
+        rounds.setdefault((fault.fault, fault.ending), []).append(fault)
+    for (name, ending), met in sorted(rounds.items()):
+        late_s = sorted(fault.late_s for fault in met)
+        yield (
+            f"{name:26} {ending:13} {len(met):3} rounds: {late_s[len(late_s) // 2]:6.3f} s late, "
+            f"{late_s[-1]:6.3f} s at worst, {sum(fault.left for fault in met)} left; {met[-1].said[:80]}"
+        )
+
+
 class LeftBehind(NamedTuple):
     """A process that is still there when the tests of a session, or of a worker, are over."""
 
@@ -62,7 +84,8 @@ class LeftBehind(NamedTuple):
 
 SURVIVORS = Tally("survivors", Combination, _sum)
 LEFT_BEHIND = Tally("left behind by the tests", LeftBehind, lambda rows: (row.description for row in rows))
-ALL: tuple[Tally[Any], ...] = (SURVIVORS, LEFT_BEHIND)
+FAULTS = Tally("faults", Fault, _table)
+ALL: tuple[Tally[Any], ...] = (SURVIVORS, FAULTS, LEFT_BEHIND)
 
 
 def to_controller() -> dict[str, list[tuple[Any, ...]]]:

@@ -87,7 +87,7 @@ def test_the_death_of_one_that_waits_is_not_noticed(fresh_kernel: Kernel, killed
     process.kill()
     # SIGKILL takes a moment, and the launcher another to see that a guard is dead: until then it could be taken.
     fresh_kernel.run("from ipython_pgtimeout.caller import connection as c")
-    ended = "c._is_readable(c.connection._idle[-1])" if killed == "guard" else "not c.connection._has_launcher()"
+    ended = "not c.connection._idle[-1].is_waiting()" if killed == "guard" else "not c.connection._has_launcher()"
     assert wait_until(lambda: fresh_kernel.value(ended) == "True", 10)
     reply = fresh_kernel.run("%%timeout_shell 20\necho still there")
     assert (reply.stdout, reply.stderr) == ("still there\n", "")
@@ -95,16 +95,16 @@ def test_the_death_of_one_that_waits_is_not_noticed(fresh_kernel: Kernel, killed
 
 def test_one_without_a_launcher_is_let_go_at_the_end_of_its_command(mark: str) -> None:
     """It would wait for the next command without its safety net. At 0.1 it stayed until that came."""
-    channel = connection.take()
+    guard = connection.take()
     launcher = connection._process
     assert launcher is not None
-    _send(channel, _frames(_request("true", mark)))
-    assert _end(channel).is_free
+    _send(guard.channel, _frames(_request("true", mark)))
+    assert _end(guard.channel).is_free
     launcher.kill()
     assert wait_until(lambda: not connection._has_launcher(), 5)
-    connection.give_back(channel, is_free=True)
-    assert channel not in connection._idle
-    assert channel.fileno() == -1, "it is still connected"
+    connection.give_back(guard, is_free=True)
+    assert guard not in connection._idle
+    assert guard.channel.fileno() == -1, "it is still connected"
 
 
 def test_attributes_are_given_back(fresh_kernel: Kernel) -> None:
@@ -156,7 +156,7 @@ def test_a_kernel_with_many_open_files(options: str) -> None:
 @pytest.fixture
 def channel() -> Iterator[Channel]:
     taken = connection.take()
-    yield taken
+    yield taken.channel
     connection.give_back(taken, is_free=False)
 
 
@@ -214,9 +214,9 @@ def test_an_interrupt_that_comes_late_is_not_the_next_commands(channel: Channel)
 
 def test_one_that_is_let_go_ends_its_command_whoever_holds_a_copy_of_the_channel(mark: str) -> None:
     """As a child of multiprocessing does, which was forked while the command ran."""
-    channel = connection.take()
-    with channel.socket.dup():
-        _send(channel, _frames(_request("sleep 60; :", mark)))
+    guard = connection.take()
+    with guard.channel.socket.dup():
+        _send(guard.channel, _frames(_request("sleep 60; :", mark)))
         assert wait_until(lambda: len(marked(mark)) == 2, 10)
-        connection.give_back(channel, is_free=False)
+        connection.give_back(guard, is_free=False)
         assert not wait_until_gone(mark, 5)

@@ -10,8 +10,8 @@ from typing import NamedTuple
 
 import pytest
 
-from ipython_pgtimeout.helper.ladder import GIVE_UP_AFTER_S, KILL_AGAIN_AFTER_S, NOTICE_AFTER_S, Act, Ladder
-from ipython_pgtimeout.shared.protocol import Limits
+from ipython_pgtimeout.helper.ladder import KILL_AGAIN_AFTER_S, NOTICE_AFTER_S, Act, Ladder
+from ipython_pgtimeout.shared.protocol import GIVE_UP_AFTER_S, Limits
 
 INT, TERM, KILL, USR1 = signal.SIGINT, signal.SIGTERM, signal.SIGKILL, signal.SIGUSR1
 START_S = 1000.0

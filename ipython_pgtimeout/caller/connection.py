@@ -9,14 +9,13 @@ from __future__ import annotations
 import atexit
 import contextlib
 import os
-import select
 import socket
 import subprocess
 import sys
 import threading
 
 from ..shared import debuglog
-from ..shared.channel import Channel
+from .guard_handle import GuardHandle, is_readable
 from .helper_errors import HelperErrors
 
 # The package's own __init__ is not run over there: it would load what only the caller needs. Site-packages come last
@@ -41,7 +40,7 @@ class Connection:
         self._lock = threading.Lock()
         self._process: subprocess.Popen[bytes] | None = None
         self._control: socket.socket | None = None
-        self._idle: list[Channel] = []
+        self._idle: list[GuardHandle] = []
         self._busy = 0
 
     def prepare(self) -> None:
@@ -49,22 +48,21 @@ class Connection:
         with self._lock:
             self._prepare()
 
-    def take(self) -> Channel:
-        """A channel to a guard that waits for a request, or soon will. Raises OSError if there can't be one."""
+    def take(self) -> GuardHandle:
+        """A guard that waits for a request, or soon will. Raises OSError if there can't be one."""
         with self._lock:
             while self._idle:
-                channel = self._idle.pop()
-                # An idle guard never writes: a readable channel means that it is dead. And without a launcher a living
-                # guard would be without its safety net.
-                if self._control is not None and not _is_readable(channel, self._control):
+                guard = self._idle.pop()
+                # Without a launcher a living guard would be without its safety net.
+                if self._has_launcher() and guard.is_waiting():
                     break
-                channel.close()
+                guard.close()
             else:
-                channel = self._new_channel()
+                guard = self._new_guard()
             self._busy += 1
-            return channel
+            return guard
 
-    def give_back(self, channel: Channel, is_free: bool) -> None:
+    def give_back(self, guard: GuardHandle, is_free: bool) -> None:
         """After `take`, always. A guard that is not free sees the end of file, and ends what it supervises.
 
         At rest there is one that waits; while many commands run at once, their threads may soon want as many.
@@ -72,9 +70,9 @@ class Connection:
         with self._lock:
             self._busy -= 1
             if is_free and self._has_launcher():
-                self._idle.append(channel)
+                self._idle.append(guard)
             else:
-                channel.hang_up()
+                guard.hang_up()
             while len(self._idle) > self._busy + 1:
                 self._idle.pop(0).hang_up()
             if self._process is not None:
@@ -95,10 +93,16 @@ class Connection:
             self._control = self._process = None
             self.errors.close()
 
+    def signal_launcher(self, number: int) -> None:
+        """For when a guard does not answer."""
+        process = self._process
+        if process is not None:
+            process.send_signal(number)
+
     def forget(self) -> None:
         """In a forked child: the launcher and its channels belong to the parent."""
-        for channel in self._idle:
-            channel.close()
+        for guard in self._idle:
+            guard.close()
         if self._control is not None:
             self._control.close()
         if self._process is not None:
@@ -108,12 +112,12 @@ class Connection:
 
     def _prepare(self) -> None:
         if not self._idle:
-            self._idle.append(self._new_channel())
+            self._idle.append(self._new_guard())
 
     def _has_launcher(self) -> bool:
-        return self._control is not None and not _is_readable(self._control)
+        return self._control is not None and not is_readable(self._control)
 
-    def _new_channel(self) -> Channel:
+    def _new_guard(self) -> GuardHandle:
         ours, theirs = socket.socketpair()
         with theirs:
             try:
@@ -124,7 +128,7 @@ class Connection:
             except BaseException:
                 ours.close()
                 raise
-        return Channel(ours)
+        return GuardHandle(ours)
 
     def _start(self) -> None:
         if self._control is not None:
@@ -166,13 +170,6 @@ def _directory_of_psutil() -> str:
 
     found = find_spec("psutil")
     return "" if found is None or found.origin is None else os.path.dirname(os.path.dirname(found.origin))
-
-
-def _is_readable(*sockets: Channel | socket.socket) -> bool:
-    poller = select.poll()  # not select(2), which takes no descriptor above 1023
-    for each in sockets:
-        poller.register(each, select.POLLIN)
-    return bool(poller.poll(0))
 
 
 debuglog.open_from_environment()

@@ -10,7 +10,7 @@ import contextlib
 import math
 import select
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any
 
 from .. import wording
@@ -21,6 +21,7 @@ from ..shared.inheritance import Inheritance
 from ..shared.protocol import Ask, Done, Extend, Idle, Interrupt, Message, Request, Status, Swept, Waiting
 from ..spec import SPEC_FIELDS, Spec
 from . import preparation
+from .backstop import Backstop
 from .connection import connection
 from .output import Batcher, Pace, Show, Stream
 from .plumbing import Log, Plumbing
@@ -85,6 +86,7 @@ class Running:
         request = Request(program, argv, environment, Inheritance.current(), spec.limits(self._started_s), spec.pty)
         drained = [file.fileno() for file, _ in plumbing.outputs] if spec.leftovers == "leave" else []
         self._take_guard()
+        self._backstop = Backstop(request.limits, self._guard, connection)
         self._tell(request, [*plumbing.far_ends, cwd, *drained])
         # What can be done later is done after the request: the shell starts meanwhile.
         plumbing.hand_over()
@@ -98,7 +100,7 @@ class Running:
 
     def _take_guard(self) -> None:
         try:
-            self._channel = connection.take()
+            self._guard = connection.take()
         except OSError as error:
             raise GuardDied(
                 f"the launcher, which supervises commands, can't be started: {describe_error(error)}"
@@ -106,7 +108,7 @@ class Running:
         self._cleanup.callback(self._give_guard_back)
 
     def _give_guard_back(self) -> None:
-        connection.give_back(self._channel, is_free=self._done is not None and self._done.is_free)
+        connection.give_back(self._guard, is_free=self._done is not None and self._done.is_free)
 
     def __enter__(self) -> Running:
         return self
@@ -126,8 +128,8 @@ class Running:
         """The descriptors to wait for now, each with the events of poll(2)."""
         if self._done is not None:
             return {}
-        events = select.POLLIN | (select.POLLOUT if self._channel.has_unsent else 0)
-        watched = {self._channel.fileno(): events, **dict.fromkeys(self._streams.fds, select.POLLIN)}
+        events = select.POLLIN | (select.POLLOUT if self._guard.channel.has_unsent else 0)
+        watched = {self._guard.channel.fileno(): events, **dict.fromkeys(self._streams.fds, select.POLLIN)}
         if self._feeder is not None:
             watched[self._feeder.fileno()] = select.POLLOUT
         return watched
@@ -141,19 +143,19 @@ class Running:
         if self._done is not None:
             return batch_at
         keyboard_at = math.inf if self._keyboard is None else now + _END_OF_FILE_INTERVAL_S
-        return min(batch_at, keyboard_at, self._status_at, self._idle_at)
+        return min(batch_at, keyboard_at, self._status_at, self._idle_at, self._backstop.due_at)
 
     @property
     def is_over(self) -> bool:
         """Whether the command has ended and everything it wrote has been shown."""
         return self._done is not None and self._batcher.is_empty
 
-    def step(self, ready: Iterable[int]) -> None:
+    def step(self, ready: Collection[int]) -> None:
         """Do what is due. Raises GuardDied if the guard has died."""
         for fd in ready:
             self._attend_to(fd)
         if self._done is None:
-            self._do_what_is_due(time.monotonic())
+            self._do_what_is_due(time.monotonic(), has_heard=self._guard.channel.fileno() in ready)
         if self._done is not None and self._presses:
             self._batcher.show_all()  # a user who has pressed stop does not wait for a browser's pace
         else:
@@ -162,10 +164,12 @@ class Running:
     def stop(self, presses: int) -> None:
         """Please end it: the user has pressed stop ``presses`` times by now. Only ever more."""
         self._presses = presses
+        self._backstop.note_stop(presses, time.monotonic())
         self._tell(Interrupt(presses))
 
     def extend(self, timeout_s: float) -> None:
         """Move the deadline to ``timeout_s`` seconds after the start."""
+        self._backstop.extend(timeout_s)
         self._tell(Extend(timeout_s))
 
     def result(self) -> Result:
@@ -182,7 +186,9 @@ class Running:
     def _idle_at(self) -> float:
         return self._streams.heard_at + self._idle_s
 
-    def _do_what_is_due(self, now: float) -> None:
+    def _do_what_is_due(self, now: float, has_heard: bool) -> None:
+        if now >= self._backstop.due_at and not has_heard and not self._backstop.act(now):
+            raise self._death_of_guard()
         if now >= self._idle_at:
             self._idle_s = math.inf
             self._tell(Idle())
@@ -195,7 +201,7 @@ class Running:
     def _attend_to(self, fd: int) -> None:
         if fd in self._streams.fds:
             self._streams.read(fd)
-        elif fd == self._channel.fileno():
+        elif fd == self._guard.channel.fileno():
             self._listen()
         elif self._feeder is not None and fd == self._feeder.fileno() and not self._feeder.feed():
             self._feeder = None
@@ -203,11 +209,9 @@ class Running:
     def _listen(self) -> None:
         try:
             with contextlib.suppress(OSError):  # the guard is dead; what was said of that is still to be read
-                self._channel.flush()
-            messages = self._channel.receive()
+                self._guard.channel.flush()
+            messages = self._guard.receive()
         except EOFError:
-            self._streams.drain()
-            self._batcher.show_all()
             raise self._death_of_guard() from None
         for message in messages:
             self._take(message)
@@ -228,13 +232,16 @@ class Running:
             self._streams.drain()
 
     def _death_of_guard(self) -> GuardDied:
+        self._streams.drain()
+        self._batcher.show_all()
         details = connection.errors.take()
         last_line = details.rpartition("\n")[2]
         debuglog.note("caller", f"the guard has died {last_line}")
         swept = None if self._swept is None else (self._swept.killed, self._swept.survivors)
-        return GuardDied(wording.describe_death_of_guard(swept, last_line), details)
+        killed = self._backstop.killed if self._backstop.has_killed else None
+        return GuardDied(wording.describe_death_of_guard(swept, last_line, killed), details)
 
     def _tell(self, message: Message, fds: Iterable[int] = ()) -> None:
         if not self._is_closed:
             with contextlib.suppress(OSError):  # the guard is dead: the end of file will tell
-                self._channel.send(message, list(fds))
+                self._guard.channel.send(message, list(fds))

@@ -9,12 +9,10 @@ import enum
 import signal
 from typing import NamedTuple
 
-from ..shared.protocol import Limits
+from ..shared.protocol import GIVE_UP_AFTER_S, Limits
 
 NOTICE_AFTER_S = 1.0
 """How long the shell may be gone with processes left before the caller is told of them."""
-GIVE_UP_AFTER_S = 3.0
-"""How long after the first SIGKILL what is still there is reported as surviving."""
 KILL_AGAIN_AFTER_S = 0.005
 """SIGKILL is repeated, because a process can have been forked since the last walk."""
 _NEVER = float("inf")

@@ -23,11 +23,10 @@ import traceback
 from ..shared import debuglog
 from ..shared.channel import Channel
 from ..shared.processes import HELPER, describe
-from ..shared.protocol import Swept
-from . import guard, killing, prctl
+from ..shared.protocol import GIVE_UP_AFTER_S, Swept
+from . import guard, killing, prctl, priority
 from .childwatch import ChildWatch
 
-_GIVE_UP_AFTER_S = 3.0
 _SWEEP_AGAIN_AFTER_S = 0.005
 
 
@@ -42,6 +41,7 @@ def main(control_fd: int, caller_fd: int) -> None:
     debuglog.open_from_environment()
     prctl.set_name(HELPER)
     prctl.become_subreaper()
+    priority.raise_session()
     gc.freeze()  # what is here now is shared with every guard; don't let a collection touch it
     Launcher(socket.socket(fileno=_moved(control_fd)), _moved(caller_fd) if caller_fd >= 0 else None).serve()
     debuglog.note("launcher", "ends")
@@ -145,7 +145,7 @@ class Launcher:
             if status:
                 debuglog.note("launcher", f"guard {pid} has died, status {status}")
                 self._bereft.append(channel)
-                self._give_up_at = time.monotonic() + _GIVE_UP_AFTER_S
+                self._give_up_at = time.monotonic() + GIVE_UP_AFTER_S
             else:
                 channel.close()
 

@@ -46,6 +46,7 @@ class Observer:
         self._thread: threading.Thread | None = None
         self._condition = threading.Condition()
         self._stopping = False
+        self._is_held = False
         self._is_urgent = False
         self._begun = self._done = 0
         self._pause_s = _PAUSE_S
@@ -69,6 +70,14 @@ class Observer:
         """Whether that look has been finished, or a later one."""
         return self._done >= look
 
+    def hold(self, is_held: bool) -> None:
+        """Whether to look at nothing for now, not even at the rest of what was begun: the other thread has more to do
+        than it can, and each look takes the interpreter from it."""
+        if is_held != self._is_held:
+            with self._condition:
+                self._is_held = is_held
+                self._condition.notify()
+
     def stop(self) -> bool:
         """Look no more. False if a look hangs, so that the thread could not be ended."""
         if self._thread is None:
@@ -91,8 +100,8 @@ class Observer:
             started = time.monotonic()
             self._lives.begin_look()
             found = self._look()
-            if self._stopping:
-                return
+            if found is None:
+                continue
             changed = self._lives.record_look(found.values())
             self.present = found
             now = time.monotonic()
@@ -106,18 +115,21 @@ class Observer:
     def _await_turn(self) -> bool:
         """Until the next look is due. False if there shall be none."""
         with self._condition:
-            while not (self._stopping or self._is_urgent or (wait_s := self._look_at - time.monotonic()) <= 0):
-                self._condition.wait(wait_s)
+            while not self._stopping:
+                wait_s = 0.0 if self._is_urgent else self._look_at - time.monotonic()
+                if wait_s <= 0 and not self._is_held:
+                    break
+                self._condition.wait(None if self._is_held else wait_s)
             self._is_urgent = False
             self._begun += 1
             return not self._stopping
 
-    def _look(self) -> dict[int, Process]:
-        """Every process of the command that runs now, as far as there was time."""
+    def _look(self) -> dict[int, Process] | None:
+        """Every process of the command that runs now; None if the look was broken off."""
         found: dict[int, Process] = {}
         for pid in descendants(self._guard):
-            if self._stopping:
-                break
+            if self._stopping or self._is_held:
+                return None
             process = look_up(pid, self.present.get(pid))
             if process is not None and not process.has_ended:
                 found[pid] = process

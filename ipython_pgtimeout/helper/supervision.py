@@ -67,6 +67,7 @@ class Supervision:
         self._drained: list[int] = []
         self._observe_at = request.limits.started_s + observation.FIRST_LOOK_AFTER_S
         self._awaited: _Awaited | None = None
+        self._signal_again_at = 0.0
         self._lets_go = False
         """Whether to report although something is left: the ladder has no more steps."""
 
@@ -97,6 +98,7 @@ class Supervision:
         """Until no process of the command is left. Whether the guard can serve again."""
         self._hear(self._unheard)
         while (reaped := self._reap()) is not None:
+            self._observer.hold(reaped == reaping.PER_TURN)
             now = time.monotonic()
             if self._awaited is not None and (
                 self._observer.has_done(self._awaited.look) or now >= self._awaited.until
@@ -106,7 +108,9 @@ class Supervision:
             elif self._lets_go and self._awaited is None:
                 self._linger()
                 return False
-            elif not self._lets_go and (step := self._ladder.next_step(now)) is not None:
+            elif (
+                not self._lets_go and now >= self._signal_again_at and (step := self._ladder.next_step(now)) is not None
+            ):
                 self._do(step, now)
             elif now >= self._observe_at:
                 self._observe_at = _NEVER
@@ -129,7 +133,7 @@ class Supervision:
         return reaped
 
     def _due_at(self) -> float:
-        ladder = _NEVER if self._lets_go else self._ladder.due_at
+        ladder = _NEVER if self._lets_go else max(self._ladder.due_at, self._signal_again_at)
         return min(ladder, self._observe_at, _NEVER if self._awaited is None else self._awaited.until)
 
     def _wait(self, timeout_s: float) -> None:
@@ -177,6 +181,8 @@ class Supervision:
 
     def _signal(self, number: int, now: float) -> None:
         sent = killing.signal_all(number)
+        # In a storm a walk takes long. Half of the time is for reaping, or there would be ever more to walk over.
+        self._signal_again_at = 2 * time.monotonic() - now
         self._observer.look_soon()
         name = signal_name(number)
         if not self._signals or self._signals[-1].signal != name:

@@ -7,6 +7,9 @@ from typing import NamedTuple
 from .inheritance import Inheritance
 from .records import Ending, Process
 
+GIVE_UP_AFTER_S = 3.0
+"""How long after the first SIGKILL a guard reports what is still there as surviving."""
+
 
 class Limits(NamedTuple):
     """How long a command may run, and how it is ended. Times are seconds; a limit can be infinite.
@@ -20,6 +23,12 @@ class Limits(NamedTuple):
     kill_after: float
     signal: int
     leftovers: str
+
+
+class Ready(NamedTuple):
+    """Guard to caller, once: it has been forked, has this pid, and waits for a request."""
+
+    pid: int
 
 
 class Request(NamedTuple):
@@ -99,4 +108,4 @@ class Swept(NamedTuple):
     survivors: list[Process]
 
 
-Message = Request | Interrupt | Idle | Extend | Ask | Status | Waiting | Done | Swept
+Message = Ready | Request | Interrupt | Idle | Extend | Ask | Status | Waiting | Done | Swept

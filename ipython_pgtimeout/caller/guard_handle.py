@@ -1,0 +1,92 @@
+"""A guard as the caller knows it: the channel to it, and a safe way to signal it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import signal
+import socket
+
+from ..shared.channel import Channel
+from ..shared.processes import children, has_ended, with_descendants
+from ..shared.protocol import Message, Ready
+
+
+class GuardHandle:
+    """One guard, or one that is soon forked. ``pid`` is 0 until it has said that it is ready."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self.channel = Channel(sock)
+        self.pid = 0
+        self._pidfd = -1
+
+    def receive(self) -> list[Message]:
+        """What it says about its command. Raises EOFError when it has died."""
+        messages = self.channel.receive()
+        for message in messages:
+            if isinstance(message, Ready):
+                self._note_pid(message.pid)
+        return [message for message in messages if not isinstance(message, Ready)]
+
+    def is_waiting(self) -> bool:
+        """Of a guard without a command: whether it lives. All it writes then is that it is ready."""
+        try:
+            while is_readable(self.channel):
+                self.receive()
+        except EOFError:
+            return False
+        return True
+
+    def signal(self, number: int) -> None:
+        """By its pidfd, where there is one: its pid may have become another's."""
+        with contextlib.suppress(OSError):
+            if self._pidfd >= 0:
+                signal.pidfd_send_signal(self._pidfd, number)
+            elif self.pid:
+                os.kill(self.pid, number)
+
+    def kill_with_descendants(self) -> int:
+        """SIGKILL to everything below it, and then to itself, for a guard that does nothing any more. Returns how many
+        processes of its command that were.
+
+        It reaps nobody meanwhile, so that no pid can become another's. Repeated, because they may go on forking.
+        """
+        killed: set[int] = set()
+        for _ in range(10):
+            running = [pid for pid in with_descendants(children(self.pid)) if not has_ended(pid)] if self.pid else []
+            if not running:
+                break
+            for pid in running:
+                with contextlib.suppress(OSError):
+                    os.kill(pid, signal.SIGKILL)
+            killed.update(running)
+        self.signal(signal.SIGKILL)
+        return len(killed)
+
+    def hang_up(self) -> None:
+        """End the connection, for every process that holds a copy of it: the guard ends what it supervises."""
+        self.channel.hang_up()
+        self._close_pidfd()
+
+    def close(self) -> None:
+        """Close this process's copy of the connection."""
+        self.channel.close()
+        self._close_pidfd()
+
+    def _note_pid(self, pid: int) -> None:
+        self.pid = pid
+        with contextlib.suppress(OSError, AttributeError):  # gone already, no descriptor left, or not Linux
+            self._pidfd = os.pidfd_open(pid)
+
+    def _close_pidfd(self) -> None:
+        if self._pidfd >= 0:
+            os.close(self._pidfd)
+            self._pidfd = -1
+
+
+def is_readable(each: Channel | socket.socket) -> bool:
+    """Whether something has come, or the other side is gone."""
+    poller = select.poll()  # not select(2), which takes no descriptor above 1023
+    poller.register(each, select.POLLIN)
+    return bool(poller.poll(0))
