@@ -20,7 +20,7 @@ def signal_all(number: int, *, but: Iterable[int] = ()) -> list[int]:
     me = os.getpid()
     targets = list(running_descendants(me, but=but))
     if number == signal.SIGKILL:
-        # By a second walk that kills as it goes: what forks and exits at once is gone for one that looks further first.
+        # A second walk kills as it goes: a process that forks and exits at once would be gone by the end of the walk.
         _signal_groups(descendants(me, but=but), number)
     else:
         # A stopped process acts on nothing but SIGKILL until it is continued: signal(7).
@@ -33,7 +33,7 @@ def _signal_groups(pids: Iterable[int], *signals: int) -> None:
 
     A group is signalled as soon as its first member is found, and as a whole: killpg(3) reaches members that were
     forked a moment ago, so a fork bomb inside the group cannot outrun it. Its id is read from a member, never
-    remembered: while a group has a member, the kernel gives its number to nobody else. A process that is still in
+    remembered: while a group has a member, the kernel gives its number to no other group. A process that is still in
     our own group (between fork and setsid) is signalled by itself.
     """
     done: set[int] = set()
