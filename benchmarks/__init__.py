@@ -1,1 +1,1 @@
-"""Every figure against its peers, in the same run, interleaved: ``python -m benchmarks``."""
+"""Our figures and those of our peers, measured in turn in the same run: ``python -m benchmarks``."""

@@ -1,4 +1,4 @@
-"""The one command: measure, print one table, write JSON, and put the table into README.md if asked to."""
+"""The command: measure, and print one table. If asked to, write JSON, and put the table into README.md."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 from . import endings, launch, many, output, standing
 from .figures import Figure
-from .report import LATEST, publish, report, told, write
+from .report import LATEST, as_markdown, publish, report, write
 
 MODULES = {module.__name__.rpartition(".")[2]: module for module in (launch, output, endings, standing, many)}
 
@@ -17,7 +17,7 @@ MODULES = {module.__name__.rpartition(".")[2]: module for module in (launch, out
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description="Our figures against our peers'.")
     parser.add_argument("modules", nargs="*", metavar="MODULE", help=f"of {', '.join(MODULES)}; all if not given")
-    parser.add_argument("--quick", action="store_true", help="a tenth of the rounds: whether it works, not how fast")
+    parser.add_argument("--quick", action="store_true", help="only a tenth of the rounds, to see whether it works")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there")
     parser.add_argument("--publish", action="store_true", help=f"write {LATEST.name} and the table in README.md, here")
     chosen = parser.parse_args()
@@ -29,7 +29,7 @@ def main() -> None:
         figures += MODULES[name].measure(0.1 if chosen.quick else 1.0)
         print(f"{name}: {time.monotonic() - started:.0f} s", file=sys.stderr)
     measured = report(figures)
-    print(told(measured), end="")
+    print(as_markdown(measured), end="")
     if chosen.json:
         write(chosen.json, measured)
     if chosen.publish:

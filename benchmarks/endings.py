@@ -1,7 +1,7 @@
 """How exactly a deadline is kept, and how long it takes until everything is gone.
 
-"Gone" is told by a FIFO that every process of a command holds open: its end of file comes when the last of
-them has ended, at once, and without a look at the process table, which would disturb what is measured.
+Every process of a command holds a FIFO open. Its end of file shows at once that the last of them has ended. A walk of
+the process table would disturb what is measured.
 """
 
 from __future__ import annotations
@@ -54,14 +54,14 @@ def measure(share: float) -> Iterator[Figure]:
             measured.execute(f"import subprocess, threading, time\n{HOG}")
             yield from _overshoots(measured, Path(folder), max(5, int(120 * share)))
         with kernel() as measured:
-            yield from _ends(measured, Path(folder), max(3, int(20 * share)))
+            yield from _times_until_gone(measured, Path(folder), max(3, int(20 * share)))
 
 
 # -- deadlines --------------------------------------------------------------------------------------------
 
 
 def _overshoots(measured: Kernel, folder: Path, rounds: int) -> Iterator[Figure]:
-    """SIGTERM's arrival, as the child saw it, after the moment that the user's call made it due."""
+    """How late SIGTERM arrives, by the clock of the child. The deadline counts from the user's call."""
     program, arrived = folder / "arrival.py", folder / "arrived"
     program.write_text(ARRIVAL)
     child = f"{sys.executable} -S -E {program} {arrived}"
@@ -97,7 +97,7 @@ def _overshoots(measured: Kernel, folder: Path, rounds: int) -> Iterator[Figure]
 # -- everything gone --------------------------------------------------------------------------------------
 
 
-def _ends(measured: Kernel, folder: Path, rounds: int) -> Iterator[Figure]:
+def _times_until_gone(measured: Kernel, folder: Path, rounds: int) -> Iterator[Figure]:
     tree = folder / "tree.py"
     tree.write_text(TREE)
     script = f"exec {sys.executable} -S -E {tree} {{fifo}} {{count}}"
@@ -132,12 +132,12 @@ def _gone_ms(measured: Kernel, folder: Path, code: str, count: int) -> float:
             with contextlib.suppress(BlockingIOError):
                 ready += len(os.read(reading, 4096))
             time.sleep(0.001)
-        time.sleep(0.2)  # what the start has left to do is not what is measured
+        time.sleep(0.2)  # let the start end completely, which is not to be measured
         started = time.perf_counter()
         measured.interrupt()
         poller = select.poll()
-        poller.register(reading, 0)  # only the hang-up: nobody has it open any more
-        assert poller.poll(20_000), "they are still there"
+        poller.register(reading, 0)  # only the hang-up: no process has it open any more
+        assert poller.poll(20_000), "some processes are still there"
         taken = time.perf_counter() - started
         measured.finish(identity)
         return taken * 1000

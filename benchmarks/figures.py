@@ -1,7 +1,7 @@
-"""What a figure is: samples of ours and of our peers, goals, and how both read as a table and as JSON.
+"""A figure: our samples and those of our peers, with goals. All of it can be shown as a table and as JSON.
 
-A sample is one round's. Medians are compared, because a single round can meet anything on a shared machine;
-the spread shown is from the 10th to the 90th percentile.
+A sample is the measurement of one round. Medians are compared, because single rounds vary on a shared machine.
+The spread shown is from the 10th to the 90th percentile.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ OURS = "ours"
 
 @dataclass(frozen=True)
 class Goal:
-    """``at`` is a statistic of ours; with ``against`` it is divided by that peer's."""
+    """A limit for ``at``, a statistic of our samples. With ``against`` it is divided by the statistic of that peer."""
 
     limit: float
     against: str = ""
@@ -43,7 +43,7 @@ class Figure:
         value = goal.value(self.samples)
         return value >= goal.limit if self.more_is_better else value <= goal.limit
 
-    def told(self, goal: Goal) -> str:
+    def describe(self, goal: Goal) -> str:
         """``p99 ≤ 5: met, 3.1``"""
         what = "" if goal.at == "median" else f"{goal.at} "
         sign = "≥" if self.more_is_better else "≤"
@@ -52,16 +52,16 @@ class Figure:
         return f"{what}{sign} {goal.limit:g}: {verdict}{reached}"
 
     def rows(self) -> Iterator[list[str]]:
-        """Cells of the table: ours by itself where there is something to say of it, then a row for each peer."""
+        """The rows of the table: first ours alone, if there are goals without a peer or no peers, then one per peer."""
         peers = [name for name in self.samples if name != OURS]
         absolute = [goal for goal in self.goals if not goal.against]
         head = [f"{self.name}, {self.unit}", spread(self.samples[OURS])]
         if absolute or not peers:
-            yield [*head, "", "", "; ".join(map(self.told, absolute))]
+            yield [*head, "", "", "; ".join(map(self.describe, absolute))]
             head = ["", ""]
         for peer in peers:
             ratio = number(Goal(0, peer).value(self.samples))
-            goals = "; ".join(self.told(goal) for goal in self.goals if goal.against == peer)
+            goals = "; ".join(self.describe(goal) for goal in self.goals if goal.against == peer)
             yield [*head, f"{peer}: {spread(self.samples[peer])}", ratio, goals]
             head = ["", ""]
 
@@ -69,15 +69,15 @@ class Figure:
         return {
             "name": self.name,
             "unit": self.unit,
-            "samples": {who: _summary(values) for who, values in self.samples.items()},
+            "samples": {name: _summary(values) for name, values in self.samples.items()},
             "goals": [
-                {"text": self.told(goal), "against": goal.against, "met": self.is_met(goal)} for goal in self.goals
+                {"text": self.describe(goal), "against": goal.against, "met": self.is_met(goal)} for goal in self.goals
             ],
         }
 
 
 def percentile(samples: Sequence[float], percent: float) -> float:
-    """The smallest sample that so many per cent of them do not exceed: the nearest rank."""
+    """The smallest sample that at least ``percent`` per cent of the samples do not exceed: the nearest rank."""
     return sorted(samples)[max(0, math.ceil(len(samples) * percent / 100) - 1)]
 
 
@@ -102,7 +102,7 @@ def spread(samples: Sequence[float]) -> str:
 
 
 def table(figures: Sequence[Figure]) -> str:
-    """In Markdown."""
+    """A table in Markdown."""
     rows = [["figure", OURS, "peer", "ours / peer", "goal"], ["---"] * 5]
     for figure in figures:
         rows += figure.rows()

@@ -40,7 +40,7 @@ class Kernel:
         self.process = psutil.Process(manager.provisioner.pid)
 
     def execute(self, code: str) -> Cell:
-        """Seconds are from the request to the kernel's being idle again, with all output received."""
+        """Run a cell. The time counts from the request until the kernel is idle and all output has been received."""
         cell = Cell()
 
         def note(message: dict[str, Any]) -> None:
@@ -54,7 +54,7 @@ class Kernel:
         return cell
 
     def submit(self, code: str) -> str:
-        """Start a cell and go on; `finish` it by what is returned."""
+        """Start a cell and don't wait. `finish` waits for the cell that this returns."""
         return str(self.client.execute(code, store_history=False))
 
     def finish(self, identity: str) -> None:
@@ -62,7 +62,7 @@ class Kernel:
             pass
 
     def value(self, expression: str) -> Any:
-        """What a Python expression is in there, as far as JSON can carry it."""
+        """The value of a Python expression in the kernel, which must be one that JSON can hold."""
         return json.loads(self.execute(f"import json; print(json.dumps({expression}))").text)
 
     def interrupt(self) -> None:
@@ -88,11 +88,11 @@ def kernel(loaded: bool = True) -> Iterator[Kernel]:
 
 
 def in_turn(contenders: Mapping[str, Callable[[], float]], rounds: int, pause_s: float = 0.0) -> Samples:
-    """Each contender once a round, in an order that changes: what else the machine does hits all alike."""
+    """Run each contender once per round, in changing order, so that other load on the machine affects all alike."""
     order = list(contenders)
     samples: Samples = {name: [] for name in order}
     shuffled = random.Random(0)
-    for name in order:  # imports, caches
+    for name in order:  # first fill caches and import modules
         contenders[name]()
     for _ in range(rounds):
         shuffled.shuffle(order)

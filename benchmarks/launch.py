@@ -1,7 +1,7 @@
-"""What a command costs that does nothing: as a cell, net of a cell that runs `pass`, and by `run()`.
+"""The cost of a command that does nothing: as a cell, without the time of a cell that runs `pass`, and by `run()`.
 
-Back to back, what a contender leaves to do after its cell is paid in its own figure: each runs several times
-in a row, and only then the next.
+In the figures "back to back", each contender runs several times in a row, and only then the next. So the work that it
+leaves for the time after its cell counts in its own figure.
 """
 
 from __future__ import annotations

@@ -31,7 +31,7 @@ def measure(share: float) -> Iterator[Figure]:
 
 
 def _throughput(measured: Kernel, megabytes: int) -> Figure:
-    """The slow ones get less to do: it would take minutes, and their rate is the same."""
+    """Slow contenders show fewer lines: all lines would take minutes, and the rate is the same."""
     lines = megabytes * 1_000_000 // len(LINE)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "lines")
@@ -59,8 +59,8 @@ def _throughput(measured: Kernel, megabytes: int) -> Figure:
 
 
 def _drain(measured: Kernel, rounds: int, seconds: int) -> Iterator[Figure]:
-    """What comes beyond the bound is read and thrown away, as fast as a pipe allows. (IPython 9 keeps what a cell
-    has shown: 2 MB of the kernel's growth, whoever prints it.)"""
+    """Output beyond the bound is read and thrown away, as fast as a pipe allows. (IPython 9 keeps what a cell has
+    shown. That is 2 MB of the kernel's growth, as for any other output.)"""
     grown_mb: list[float] = []
 
     def ours() -> float:
@@ -89,7 +89,7 @@ def _through_cat(seconds: int) -> float:
 
 
 def _first_byte(measured: Kernel, rounds: int) -> Figure:
-    """From the child's write, by its own clock, to the message at the client."""
+    """The time from the child's write, by its own clock, to the arrival of the message at the client."""
     script = 'for n in {1..10}; do sleep 0.12; echo "<$EPOCHREALTIME>"; done'
     cells = {
         OURS: f"%%timeout_shell 100\n{script}",
@@ -98,7 +98,7 @@ def _first_byte(measured: Kernel, rounds: int) -> Figure:
     }
     delays_ms: dict[str, list[float]] = {name: [] for name in cells}
 
-    def ask(name: str) -> float:
+    def median_ms(name: str) -> float:
         cell = measured.execute(cells[name])
         of_cell = [
             (at - float(written)) * 1000 for at, text in cell.messages for written in re.findall("<(.*?)>", text)
@@ -106,8 +106,8 @@ def _first_byte(measured: Kernel, rounds: int) -> Figure:
         delays_ms[name] += of_cell
         return statistics.median(of_cell)
 
-    asked: dict[str, Callable[[], float]] = {name: partial(ask, name) for name in cells}
-    in_turn(asked, rounds // 10)
+    contenders: dict[str, Callable[[], float]] = {name: partial(median_ms, name) for name in cells}
+    in_turn(contenders, rounds // 10)
     goals = (Goal(10), Goal(30, at="p99"))
     return Figure("the first byte after silence at the client", "ms", delays_ms, goals)
 

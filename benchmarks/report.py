@@ -29,8 +29,8 @@ def report(figures: Sequence[Figure]) -> dict[str, Any]:
     }
 
 
-def told(measured: dict[str, Any]) -> str:
-    """In Markdown."""
+def as_markdown(measured: dict[str, Any]) -> str:
+    """The report as Markdown."""
     versions = ", ".join(f"{name} {number}" for name, number in measured["versions"].items())
     return f"{measured['date']}, {measured['machine']}; {versions}\n\n{measured['table']}\n"
 
@@ -40,7 +40,7 @@ def write(path: Path, measured: dict[str, Any]) -> None:
 
 
 def published() -> str:
-    """What README.md shows."""
+    """The report that README.md shows."""
     return README.read_text().partition(_BEGIN)[2].partition(_END)[0]
 
 
@@ -48,4 +48,4 @@ def publish(measured: dict[str, Any]) -> None:
     write(LATEST, measured)
     before, begin, rest = README.read_text().partition(_BEGIN)
     _, end, after = rest.partition(_END)
-    README.write_text("".join((before, begin, told(measured), end, after)))
+    README.write_text("".join((before, begin, as_markdown(measured), end, after)))

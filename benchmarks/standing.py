@@ -1,4 +1,4 @@
-"""What it costs while nothing runs, or while a command only waits: memory, wakeups, the time to load."""
+"""What the helper processes cost while no command runs or a command only waits, and how long loading takes."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def measure(share: float) -> Iterator[Figure]:
     yield Figure("their wakeups in 10 s at rest", "wakeups", {OURS: wakeups}, (Goal(0, at="worst"),))
     with kernel() as measured:
         measured.execute(WATCH)
-        measured.execute("%run_timed 5 true")  # with that, launcher and guard are there
+        measured.execute("%run_timed 5 true")  # this starts launcher and guard
         for count in (3, 500):
             used = _watching_percent(measured, count, max(4, int(20 * share)))
             name = f"the guard's processor time for {count} sleeping processes, with live status"
@@ -62,7 +62,7 @@ def _load(rounds: int) -> Iterator[Figure]:
 
 
 def _pss_mb(pid: int) -> float:
-    """PSS: a page that is shared counts in parts. proc(5), smaps_rollup."""
+    """The proportional set size, in which a shared page is divided among its users: proc(5), smaps_rollup."""
     lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
     return next(int(line.split()[1]) for line in lines if line.startswith("Pss:")) / 1024
 

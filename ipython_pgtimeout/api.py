@@ -33,8 +33,8 @@ def run(
     """Run a shell script in its own session and return when nothing of it is left.
 
     ``timeout`` and ``kill_after`` are seconds or durations such as ``"2m"``. ``env`` is added to the
-    environment. The output is captured, of each stream ``max_output`` bytes: ``"inf"`` for all. What the
-    other options mean stands in ``%%timeout_shell?``.
+    environment. The output is captured, of each stream ``max_output`` bytes: ``"inf"`` for all.
+    ``%%timeout_shell?`` explains the other options.
 
     Raises InputError (a ValueError) for what can't be run, with nothing started; KeyboardInterrupt, with
     the result as ``.result``, when interrupted on the main thread; GuardDied if the supervising process

@@ -1,5 +1,5 @@
-"""What comes back from a command: the result, and the exceptions that carry it. Data: how it reads is `wording`, how
-it looks `pictures`."""
+"""What comes back from a command: the result, and the exceptions that carry it. Plain data: `wording` describes it,
+`pictures` draws it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from .shared.records import Life, Process, Signalled
 
 @dataclass(frozen=True)
 class Result:
-    """How a command ended. It quacks like `subprocess.CompletedProcess`.
+    """How a command ended. It has the attributes of `subprocess.CompletedProcess`.
 
     ``command``, ``timeout`` and ``idle`` are those of the call. ``reason`` is ``exited``, ``timeout``, ``idle``,
     ``interrupted`` or ``failed-to-start`` (and ``error`` says why). ``returncode`` is the shell's: negative for the
@@ -22,8 +22,8 @@ class Result:
     ``stdout`` and ``stderr`` hold head and tail, with a line between them that counts what was left out;
     ``stdout_bytes`` and ``stderr_bytes`` count everything. ``log_error`` says why a ``--log`` is incomplete.
     ``duration`` and ``cpu_time`` (user and system, of every process that was waited for) are seconds, ``max_rss`` is
-    the largest process's in bytes: getrusage(2). ``signals`` says when, which and to whom; ``survivors`` are the
-    processes of the command that are still there, ``processes`` the lives of all that were seen.
+    the largest process's in bytes: getrusage(2). ``signals`` are those that were sent, each with its time and pids;
+    ``survivors`` are the processes of the command that are still there, ``processes`` the lives of all that were seen.
     """
 
     command: str
@@ -75,7 +75,7 @@ class Result:
             raise CommandFailed(self)
 
     def summary(self) -> str:
-        """One sentence: what ended the command, who was signalled, who is left, how long it took."""
+        """One sentence: what ended the command, which signals were sent, which processes are left, how long it took."""
         return wording.describe_result(
             self.reason, self.returncode, self._limit_s, self.error, self.signals, self.survivors, self.duration
         )
@@ -162,7 +162,7 @@ def make_interrupt(result: Result) -> KeyboardInterrupt:
 
 
 def render_error(name: str, text: str) -> list[str]:
-    """As IPython begins its own tracebacks, in colour unless the user wants none. IPython alone calls this."""
+    """A line like the first of IPython's tracebacks, in colour unless the user wants none. Only IPython calls this."""
     from IPython import get_ipython
 
     ip: Any = get_ipython()

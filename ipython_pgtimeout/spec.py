@@ -1,7 +1,7 @@
-"""What to run and how: each field is said once, here, with its flag, keyword, parser, help and default.
+"""What to run and how: each field is declared once, here, with its flag, keyword, parser, help and default.
 
 The magics' parsing, help, completions and configuration come from these declarations, and so does what `run` checks,
-what travels to the guard (`Limits`) and what a `Result` repeats. The keywords of `run` are spelled out for type
+what is sent to the guard (`Limits`) and what a `Result` repeats. The keywords of `run` are spelled out for type
 checkers; a test compares them with `Spec`.
 """
 
@@ -21,8 +21,8 @@ from .values import InputError
 class Option:
     """The declaration of one field.
 
-    ``parse`` makes the quantity of what a user gives; ``default`` is written as a user would write it. The rest is for
-    a magic's line: ``flags`` (none for what has a place of its own), ``metavar`` (None for a switch), ``choices``, and
+    ``parse`` turns what a user gives into a quantity; ``default`` is written as a user would write it. The rest is for
+    a magic's line: ``flags`` (none for a positional field), ``metavar`` (None for a switch), ``choices``, and
     ``parse_text`` where the line does not hold the value itself but says where it is.
     """
 
@@ -42,7 +42,7 @@ class Option:
         return isinstance(self.default, (bool, str))
 
     def parsed(self, value: object) -> Any:
-        """``value`` as a quantity. An `InputError` knows what it is about."""
+        """``value`` as a quantity. An `InputError` has the name of this option as its ``field``."""
         return self._parsed_default if value is self.default else self._naming(self.parse, value)
 
     @functools.cached_property
@@ -51,7 +51,7 @@ class Option:
         return self._naming(self.parse, self.default)
 
     def parsed_text(self, text: str) -> Any:
-        """What stands in a magic's line: the value itself, not parsed yet, or where it is."""
+        """The text from a magic's line: the value itself, not parsed yet, or where it is."""
         return text if self.parse_text is None else self._naming(self.parse_text, text)
 
     def _naming(self, parse: Callable[[Any], Any], value: object) -> Any:
@@ -154,13 +154,13 @@ class Spec:
     )
 
     def limits(self, started_s: float) -> Limits:
-        """What the guard has to know of it."""
+        """The part that the guard needs."""
         return Limits(started_s, *[getattr(self, name) for name in Limits._fields[1:]])
 
 
 @dataclass(frozen=True)
 class Showing:
-    """What a magic does with a command's output and result. Nothing of it reaches the engine."""
+    """What a magic does with a command's output and result. The engine does not know these fields."""
 
     out: str | None = _declare(
         None,

@@ -1,7 +1,7 @@
-"""What the values of options mean: durations, sizes, signals, paths. What a user writes goes in, quantities come out.
+"""What the values of options mean: durations, sizes, signals, paths. Parsers turn what a user writes into quantities.
 
-A parser takes its own result as well, so that a value can be parsed twice. It does not know which option it works for:
-`InputError` leaves the place for the name to whoever knows how the user spells it.
+A parser takes its own result as well, so that a value can be parsed twice. It does not know which option it parses: the
+code that calls it adds the option's name to the `InputError`.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class InputError(ValueError):
         return self._compose(self.field, [f"{self.field}={example!r}" for example in self._examples])
 
     def spelled(self, name: str) -> str:
-        """The message for one who calls the option ``name`` and writes values without quotes."""
+        """The message with ``name`` as the option's name, and with example values without quotes."""
         return self._compose(name, self._examples)
 
     def _compose(self, name: str, examples: Sequence[str]) -> str:
@@ -184,7 +184,7 @@ def _encoded(value: object, where: str) -> bytes:
 
 
 def parse_stdin(value: object) -> bytes | None:
-    """Text is encoded as UTF-8. Anything that is not text or bytes would be a guess."""
+    """Text is encoded as UTF-8. Other types are refused, because their encoding would be a guess."""
     if value is None:
         return None
     if isinstance(value, str):
@@ -200,7 +200,7 @@ def parse_variable(value: object) -> str | None:
     return None if value is None else parse_name(str(value))
 
 
-# -- what stands for a value in a magic's line ------------------------------------------------------------------
+# -- texts that name a value in a magic's line ------------------------------------------------------------------
 
 
 def parse_name(text: str) -> str:
@@ -211,7 +211,7 @@ def parse_name(text: str) -> str:
 
 
 def parse_assignment(text: str) -> tuple[str, str | None]:
-    """``NAME=VALUE`` apart; None for the value of a bare NAME, which names a Python variable."""
+    """Split ``NAME=VALUE``. The value is None for a bare NAME, which names a Python variable."""
     name, equals, value = text.partition("=")
     if not name or "\0" in text:
         raise InputError(f" can't be {text!r}; write NAME or NAME=VALUE")

@@ -22,8 +22,10 @@ def describe_result(
     survivors: Sequence[Process],
     duration_s: float,
 ) -> str:
-    """One sentence: what ended the command, who was signalled, who is left, how long it took. ``limit_s`` is the one
-    that ``reason`` says was exceeded."""
+    """One sentence: what ended the command, which signals were sent, which processes are left, how long it took.
+
+    ``limit_s`` is the limit that was exceeded, if ``reason`` names one.
+    """
     parts = [_describe_ending(reason, returncode, limit_s, error, bool(signals))]
     if sent := _describe_signals(signals):
         parts[0] += f": {sent}"
@@ -73,9 +75,9 @@ def describe_waiting(returncode: int, processes: Sequence[Process], total: int) 
 def describe_death_of_guard(
     swept: tuple[int, Sequence[Process]] | None, error: str, killed_by_us: int | None = None
 ) -> str:
-    """``swept`` is how many processes the launcher has then killed and which are left, None if it could not.
+    """``swept`` is how many processes the launcher has killed then, and which are left; None if it has died too.
     ``error`` is the last line of a Python error in the helper processes. ``killed_by_us`` is how many processes of the
-    command were killed with a guard that did not answer, None if it died by itself."""
+    command were killed with a guard that did not answer; None if the guard has died by itself."""
     if killed_by_us is not None:
         died = f"the guard of this command did not answer, and was killed with {count(killed_by_us, 'process')}"
     else:
@@ -121,8 +123,8 @@ def format_bytes(size: float) -> str:
 
 
 def visible(text: str, longest: int = _LONGEST) -> str:
-    """One line, with every character that can't be seen written as its escape: ``\\u202e``, ``\\x1b``. For all that
-    comes from a command: names are chosen by whoever wrote the program."""
+    """One line, with every character that can't be seen written as its escape: ``\\u202e``, ``\\x1b``. Use it for
+    all text from a command: a program chooses its own name."""
     cut = text if len(text) <= longest else text[: longest - 1] + "…"
     return "".join(
         ascii(character)[1:-1] if unicodedata.category(character) in _HIDDEN else character for character in cut

@@ -1,4 +1,4 @@
-"""JupyterLab in a real browser, driven as a person drives it. No claims about the package in here."""
+"""JupyterLab in a real browser, driven as a user drives it. No claims about the package here."""
 
 from __future__ import annotations
 
@@ -41,8 +41,8 @@ _SETTINGS = {
 }
 
 
-def missing() -> str:
-    """What these tests need and is not here, in a word; nothing if all is."""
+def missing_requirement() -> str:
+    """The first requirement of these tests that is not installed; empty if all are."""
     for module in ("playwright", "jupyterlab"):
         if importlib.util.find_spec(module) is None:
             return module
@@ -53,18 +53,18 @@ def _browser() -> str | None:
     return next(filter(None, map(shutil.which, _BROWSERS)), None)
 
 
-def opened() -> Iterator[Lab]:
-    """For a fixture of a module: one server and one browser. Skips where something is missing, but not in CI."""
-    if what := missing():
+def open_lab() -> Iterator[Lab]:
+    """Open one server and one browser, for a module's fixture. If a requirement is missing, skip, or fail in CI."""
+    if requirement := missing_requirement():
         if os.environ.get("CI"):
-            pytest.fail(f"no {what}")
-        pytest.skip(f"no {what}")
+            pytest.fail(f"no {requirement}")
+        pytest.skip(f"no {requirement}")
     with contextlib.closing(Lab()) as lab:
         yield lab
 
 
 class Lab:
-    """A Jupyter Server with JupyterLab on loopback, that knows nothing of its user's files, and a browser."""
+    """A Jupyter Server with JupyterLab on loopback, apart from the user's own files and settings, and a browser."""
 
     def __init__(self) -> None:
         self._stack = contextlib.ExitStack()
@@ -82,7 +82,7 @@ class Lab:
         self.notebooks.mkdir()
         self._token = secrets.token_hex()
         self._log = self.directory / "server.log"
-        self._process = self._serve()
+        self._process = self._start_server()
         self._stack.callback(self._stop)
         (found,) = self._wait(lambda: list(self.directory.glob("runtime/jpserver-*.json")), "a server")
         self._url = json.loads(found.read_text())["url"]
@@ -91,7 +91,7 @@ class Lab:
         self._browser: Browser = playwright.chromium.launch(executable_path=_browser(), args=_QUIET)
         self._stack.callback(self._browser.close)
 
-    def _serve(self) -> subprocess.Popen[bytes]:
+    def _start_server(self) -> subprocess.Popen[bytes]:
         home = {
             "HOME": ".",
             "IPYTHONDIR": "ipython",
@@ -114,9 +114,9 @@ class Lab:
             "IdentityProvider.token": self._token,
             "LabApp.expose_app_in_browser": True,
         }
-        # A test session that is killed takes its server along, where there is setpriv(1).
-        with_us = ["setpriv", "--pdeathsig", "TERM"] if shutil.which("setpriv") else []
-        command = [*with_us, sys.executable, "-m", "jupyterlab", "--no-browser"]
+        # With setpriv(1), the server gets SIGTERM when the test session is killed.
+        with_death_signal = ["setpriv", "--pdeathsig", "TERM"] if shutil.which("setpriv") else []
+        command = [*with_death_signal, sys.executable, "-m", "jupyterlab", "--no-browser"]
         with open(self._log, "wb") as log:
             return subprocess.Popen(
                 [*command, *(f"--{key}={options[key]}" for key in options)],
@@ -151,7 +151,7 @@ class Lab:
         self._stack.close()
 
     def log(self) -> str:
-        """What the server has written."""
+        """The server's log."""
         return self._log.read_text(errors="replace")
 
     def processes(self) -> list[psutil.Process]:
@@ -159,7 +159,7 @@ class Lab:
         return psutil.Process(self._process.pid).children()
 
     def request(self, path: str, method: str = "GET") -> Any:
-        """Of the server's REST interface; None if it does not answer."""
+        """Send a request to the server's REST interface. Returns None if the server does not answer."""
         headers = {"Authorization": f"token {self._token}"}
         request = urllib.request.Request(self._url + path, method=method, headers=headers)
         with contextlib.suppress(OSError), urllib.request.urlopen(request, timeout=30) as answer:
@@ -169,7 +169,7 @@ class Lab:
 
     @contextlib.contextmanager
     def notebook(self, *cells: str, name: str = "", dark: bool = False, width: int = 1100) -> Iterator[Notebook]:
-        """A new notebook with these cells in a page of its own. Loading the extension has been done before them."""
+        """Open a new notebook with these cells in a page of its own. A cell before them has loaded the extension."""
         name = name or f"{secrets.token_hex(4)}.ipynb"
         made: Any = nbformat.v4.new_notebook(  # type: ignore[no-untyped-call]
             cells=[nbformat.v4.new_code_cell(cell) for cell in (LOAD, *cells)],  # type: ignore[no-untyped-call]
@@ -181,7 +181,7 @@ class Lab:
         try:
             page.goto(f"{self._url}lab/workspaces/{secrets.token_hex(4)}/tree/{name}?token={self._token}")
             shown = Notebook(self, page, name)
-            shown.theme(dark)
+            shown.set_theme(dark)
             shown.run_to_end(0)
             yield shown
             assert not shown.errors
@@ -192,7 +192,7 @@ class Lab:
 
 
 class Notebook:
-    """One notebook's page. Cells count from 0, which is the one that loads the extension."""
+    """The page of one notebook. Cells count from 0. Cell 0 loads the extension."""
 
     def __init__(self, lab: Lab, page: Page, name: str) -> None:
         self.lab = lab
@@ -200,17 +200,17 @@ class Notebook:
         self.name = name
         self.errors: list[str] = []
         page.on("pageerror", lambda error: self.errors.append(str(error)))
-        page.on("dialog", self._refuse)
+        page.on("dialog", self._dismiss)
         self.wait_idle()
 
-    def _refuse(self, dialog: Dialog) -> None:
+    def _dismiss(self, dialog: Dialog) -> None:
         self.errors.append(f"dialog: {dialog.message}")
         dialog.dismiss()
 
-    # -- as a person does it ------------------------------------------------------------------------------
+    # -- what a user does ---------------------------------------------------------------------------------
 
     def run(self, cell: int) -> Locator:
-        """Ctrl+Enter in it, and don't wait. Its output area."""
+        """Press Ctrl+Enter in the cell and don't wait. Returns its output area."""
         editor, before = self.cell(cell).locator(".cm-content"), self.prompt(cell)
         editor.click()
         editor.press("Control+Enter")
@@ -223,13 +223,13 @@ class Notebook:
         return output
 
     def press(self, button: str) -> None:
-        """A button of the notebook's toolbar: ``interrupt``, ``restart``."""
+        """Press a button of the notebook's toolbar: ``interrupt``, ``restart``."""
         self.page.locator(f'.jp-NotebookPanel-toolbar [data-jp-item-name="{button}"]').locator(
             "button, jp-button"
         ).first.click()
 
     def confirm(self) -> None:
-        """The dialog that asks whether one is sure."""
+        """Accept the dialog that asks for confirmation."""
         self.page.locator(".jp-Dialog .jp-mod-accept").click()
 
     # -- what is on the screen ----------------------------------------------------------------------------
@@ -241,11 +241,11 @@ class Notebook:
         return self.cell(cell).locator(".jp-OutputArea-output")
 
     def prompt(self, cell: int) -> str:
-        """``[*]:`` while it is busy, ``[3]:`` when it has run."""
+        """``[*]:`` while the cell runs, ``[3]:`` when it has run."""
         return self.cell(cell).locator(".jp-InputPrompt").inner_text()
 
     def wait_over(self, cell: int, timeout_s: float = 60.0) -> None:
-        """Until the cell has run and shows its number, and the kernel is idle."""
+        """Wait until the cell has run and shows its number, and the kernel is idle."""
         from playwright.sync_api import expect
 
         prompt = self.cell(cell).locator(".jp-InputPrompt")
@@ -253,12 +253,12 @@ class Notebook:
         self.wait_idle(timeout_s)
 
     def wait_idle(self, timeout_s: float = START_S) -> None:
-        """Until there is a kernel, and it is idle, and the page says so."""
+        """Wait until there is an idle kernel and the page shows it as idle."""
         self.page.wait_for_function(_IDLE, timeout=timeout_s * 1000)
         indicator = self.page.locator('.jp-NotebookPanel-toolbar .jp-Notebook-ExecutionIndicator[data-status="idle"]')
         indicator.wait_for(timeout=timeout_s * 1000)
 
-    def theme(self, dark: bool) -> None:
+    def set_theme(self, dark: bool) -> None:
         name = "JupyterLab Dark" if dark else "JupyterLab Light"
         self.page.evaluate("name => jupyterapp.commands.execute('apputils:change-theme', {theme: name})", name)
         self.page.locator(f'body[data-jp-theme-light="{str(not dark).lower()}"]').wait_for(state="attached")

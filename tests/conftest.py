@@ -17,10 +17,10 @@ from .kernels import LOAD, Kernel
 from .watching import kill_marked, wait_until_gone
 
 _SESSION_MARK = f"session-{uuid.uuid4().hex}"
-"""In the environment of everything that the tests of this process start, notebooks included."""
+"""It is in the environment of every process that the tests of this process start, notebooks included."""
 
 PATIENCE_S = 10.0
-"""How long what the tests have started may take to end after the last of them."""
+"""How long processes that the tests have started may run on after the last test."""
 
 # Hypothesis limits the time of each example, which is too short on a busy machine. Each test has a limit already.
 hypothesis.settings.register_profile("pgtimeout", deadline=None)
@@ -45,7 +45,7 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
         kill_marked(_SESSION_MARK)
         tallies.LEFT_BEHIND.extend(map(tallies.LeftBehind, left))
     if hasattr(session.config, "workeroutput"):
-        session.config.workeroutput["tallies"] = tallies.to_controller()
+        session.config.workeroutput["tallies"] = tallies.rows_for_controller()
     elif tallies.LEFT_BEHIND:
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
@@ -53,7 +53,7 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 @pytest.hookimpl(optionalhook=True)  # pytest-xdist calls it in the controller, when a worker has ended
 def pytest_testnodedown(node: Any) -> None:
     # A worker that crashed sends nothing. Its test is reported as failed.
-    tallies.from_worker(getattr(node, "workeroutput", {}).get("tallies", {}))
+    tallies.add_rows_from_worker(getattr(node, "workeroutput", {}).get("tallies", {}))
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
@@ -70,14 +70,14 @@ def kernel() -> Iterator[Kernel]:
 
 @pytest.fixture
 def fresh_kernel() -> Iterator[Kernel]:
-    """A kernel of one's own with the extension loaded, to kill or to change."""
+    """A kernel for one test, with the extension loaded. The test may kill it or change it."""
     with Kernel(LOAD) as own:
         yield own
 
 
 @pytest.fixture
 def mark() -> Iterator[str]:
-    """A word that is nowhere else on the machine. What carries it and still runs after the test is killed then."""
+    """A unique word for arguments and environments. Processes that have it and outlive the test are killed then."""
     word = f"mark-{uuid.uuid4().hex}"
     yield word
     kill_marked(word)

@@ -30,11 +30,11 @@ sys.stdout = ForksOnFirstWrite(sys.stdout)
 
 
 def forking_stdout(function: str) -> str:
-    """A cell after which the kernel forks when it first writes to stdout, by ``fork_with_os`` or
-    ``fork_with_multiprocessing``, and says ``forked`` and the child's pid."""
+    """A cell that makes the kernel fork a child at its next write to stdout, by ``fork_with_os`` or
+    ``fork_with_multiprocessing``, and print ``forked`` and the child's pid."""
     return _CELL.format(function=function)
 
 
 def forked_pid(reply: Reply) -> int:
-    """What the cell that has written to such a stdout says."""
+    """The child's pid that a cell has printed after the fork."""
     return int(reply.stdout.split("forked ")[1].split()[0])

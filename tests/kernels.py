@@ -1,4 +1,4 @@
-"""A real IPython kernel, driven over jupyter_client as a notebook drives it. No claims about the package in here."""
+"""A real IPython kernel, driven over jupyter_client as a notebook drives it. No claims about the package here."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class Reply:
 
     @property
     def text(self) -> str:
-        """All a person would see."""
+        """All text that a user would see."""
         return self.stdout + self.stderr + self.result + self.traceback
 
 
@@ -68,7 +68,7 @@ class Kernel:
         cwd: str | os.PathLike[str] | None = None,
         started_by: Sequence[str] = (),
     ) -> None:
-        """Start it, by the command ``started_by`` if given, and run the cells ``setup``, which must succeed."""
+        """Start the kernel, by the command ``started_by`` if given, and run the cells ``setup``, which must succeed."""
         self._directory = tempfile.TemporaryDirectory(prefix="pgtimeout-test-")
         self._replies: dict[str, Reply] = {}
         connection_file = str(Path(self._directory.name, "kernel.json"))
@@ -100,7 +100,7 @@ class Kernel:
         self.close()
 
     def close(self) -> None:
-        """End it at once, if it is still there."""
+        """End the kernel at once, if it still runs."""
         self.client.stop_channels()
         if self.manager.has_kernel:
             self.manager.shutdown_kernel(now=True)
@@ -116,13 +116,13 @@ class Kernel:
     # -- cells --------------------------------------------------------------------------------------------
 
     def submit(self, code: str) -> Reply:
-        """Send a cell and don't wait. It runs whatever became of the one before."""
+        """Send a cell and don't wait. It runs even if the cell before it fails."""
         reply = Reply(self.client.execute(code, stop_on_error=False))
         self._replies[reply.message_id] = reply
         return reply
 
     def execute(self, code: str, timeout_s: float = 30.0) -> Reply:
-        """Run a cell to its end, whatever that is."""
+        """Run a cell until it is over, with any status."""
         return self.wait(self.submit(code), timeout_s)
 
     def run(self, code: str, timeout_s: float = 30.0) -> Reply:
@@ -136,13 +136,13 @@ class Kernel:
         return self.run(expression, timeout_s).result
 
     def wait(self, reply: Reply, timeout_s: float = 30.0) -> Reply:
-        """Until the cell is over. TimeoutError says what had come by then."""
+        """Wait until the cell is over. TimeoutError shows what has arrived by then."""
         self.pump_until(lambda: reply.over, timeout_s, reply, "to be over")
         del self._replies[reply.message_id]
         return reply
 
     def wait_for_text(self, reply: Reply, marker: str, timeout_s: float = 20.0, times: int = 1) -> None:
-        """Until the cell has shown ``marker``, ``times`` times."""
+        """Wait until the cell has shown ``marker``, ``times`` times."""
         self.pump_until(lambda: reply.text.count(marker) >= times or reply.over, timeout_s, reply, repr(marker))
         assert reply.text.count(marker) >= times, f"the cell is over and has not shown {marker!r}: {reply}"
 
@@ -152,14 +152,14 @@ class Kernel:
             if time.monotonic() > until:
                 raise TimeoutError(f"waited {timeout_s} s for {what}: {reply}")
             with contextlib.suppress(queue.Empty):
-                self._shown(self.client.get_iopub_msg(timeout=0.02))
+                self._record(self.client.get_iopub_msg(timeout=0.02))
             while self.client.shell_channel.msg_ready():
                 message = self.client.get_shell_msg(timeout=1)
                 answered = self._replies.get(message["parent_header"].get("msg_id"))
                 if answered is not None:
                     answered.status = message["content"]["status"]
 
-    def _shown(self, message: dict[str, Any]) -> None:
+    def _record(self, message: dict[str, Any]) -> None:
         reply = self._replies.get(message["parent_header"].get("msg_id", ""))
         if reply is None:
             return
@@ -182,16 +182,16 @@ class Kernel:
     # -- endings ------------------------------------------------------------------------------------------
 
     def interrupt(self) -> None:
-        """The stop button."""
+        """Interrupt the kernel, as the stop button does."""
         self.manager.interrupt_kernel()
 
     def kill9(self) -> None:
         """SIGKILL to the kernel's process alone, and wait until it is gone."""
         os.kill(self.pid, signal.SIGKILL)
-        assert wait_until(lambda: not self.manager.is_alive(), 10), "a kernel that SIGKILL does not end"
+        assert wait_until(lambda: not self.manager.is_alive(), 10), "SIGKILL has not ended the kernel"
 
     def restart(self, *, now: bool) -> None:
-        """Restart it; the extension is not loaded then. Without ``now`` it is asked to shut down first."""
+        """Restart the kernel, without the extension. Unless ``now`` is true, it is asked to shut down first."""
         self.client.stop_channels()
         self._replies.clear()
         self.manager.restart_kernel(now=now)
@@ -208,12 +208,12 @@ class Kernel:
         return found
 
     def guards(self) -> list[psutil.Process]:
-        """Its guards, those that wait for a command included; none while the launcher is still starting."""
+        """Its guards, idle ones included. There are none while the launcher is still starting."""
         return named_children(self.launcher().pid, "pgtimeout-guard") if named_children(self.pid, "pgtimeout") else []
 
 
 def named_children(pid: int, name: str) -> list[psutil.Process]:
-    """The children of ``pid`` that are called ``name`` and are no zombies."""
+    """The children of ``pid`` that are called ``name``, without zombies."""
     found = []
     for child in psutil.Process(pid).children():
         with contextlib.suppress(psutil.NoSuchProcess):

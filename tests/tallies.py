@@ -45,7 +45,7 @@ class Combination(NamedTuple):
     survived: int
 
 
-def _sum(combinations: Sequence[Combination]) -> Iterable[str]:
+def _summarize(combinations: Sequence[Combination]) -> Iterable[str]:
     programs, endings = {one.program for one in combinations}, {one.ending for one in combinations}
     started, survived = sum(one.started for one in combinations), sum(one.survived for one in combinations)
     yield (
@@ -77,23 +77,23 @@ def _table(faults: Sequence[Fault]) -> Iterable[str]:
 
 
 class LeftBehind(NamedTuple):
-    """A process that is still there when the tests of a session, or of a worker, are over."""
+    """A process that still runs when the tests of a session, or of a worker, are over."""
 
     description: str
 
 
-SURVIVORS = Tally("survivors", Combination, _sum)
+SURVIVORS = Tally("survivors", Combination, _summarize)
 LEFT_BEHIND = Tally("left behind by the tests", LeftBehind, lambda rows: (row.description for row in rows))
 FAULTS = Tally("faults", Fault, _table)
 ALL: tuple[Tally[Any], ...] = (SURVIVORS, FAULTS, LEFT_BEHIND)
 
 
-def to_controller() -> dict[str, list[tuple[Any, ...]]]:
-    """What a worker sends."""
+def rows_for_controller() -> dict[str, list[tuple[Any, ...]]]:
+    """The rows that a worker sends to the controller."""
     return {tally.title: tally.as_plain_values() for tally in ALL}
 
 
-def from_worker(sent: dict[str, list[tuple[Any, ...]]]) -> None:
-    """Add what a worker has sent."""
+def add_rows_from_worker(sent: dict[str, list[tuple[Any, ...]]]) -> None:
+    """Add the rows that a worker has sent."""
     for tally in ALL:
         tally.add_plain_values(sent.get(tally.title, []))

@@ -1,4 +1,4 @@
-"""Helper processes with something changed in them, to see what depends on it."""
+"""Helper processes with changed code, to show what depends on the original code."""
 
 from __future__ import annotations
 
@@ -10,6 +10,9 @@ connection._BOOTSTRAP = connection._BOOTSTRAP.replace(start, {code!r} + "\\n" + 
 """
 
 
-def tampered(code: str) -> str:
-    """A cell for before the first command: each launcher executes ``code``, which can import the helpers' modules."""
+def tampering_cell(code: str) -> str:
+    """A cell to run before the first command. Every launcher then executes ``code`` before it starts.
+
+    ``code`` can import the helpers' modules.
+    """
     return _CELL.format(code=code)

@@ -1,4 +1,4 @@
-"""`run` and the two magics are one engine: each claim is made once and tested through all three."""
+"""`run`, the cell magic and the line magic share one engine. The fixture `evaluate` tests a claim through all three."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from ipython_pgtimeout.caller import output
 from .kernels import Kernel
 from .watching import marked, wait_until, wait_until_gone
 
-Ask = Callable[[dict[str, Any], str, str], object]
+Evaluate = Callable[[dict[str, Any], str, str], object]
 """Run a script with options and evaluate an expression of its result ``r``."""
 
 
 @pytest.fixture(params=["run", "cell", "line"])
-def ask(request: pytest.FixtureRequest, kernel: Kernel) -> Ask:
+def evaluate(request: pytest.FixtureRequest, kernel: Kernel) -> Evaluate:
     def by_run(options: dict[str, Any], script: str, expression: str) -> object:
         return eval(expression, {"r": run(script, **options)})
 
@@ -74,29 +74,27 @@ def ask(request: pytest.FixtureRequest, kernel: Kernel) -> Ask:
     ],
 )
 def test_run_and_the_magics_agree(
-    ask: Ask, options: dict[str, Any], script: str, expression: str, expected: object
+    evaluate: Evaluate, options: dict[str, Any], script: str, expression: str, expected: object
 ) -> None:
-    assert ask(options, script, expression) == expected
+    assert evaluate(options, script, expression) == expected
 
 
-def test_a_deadline_is_kept_and_measured(ask: Ask) -> None:
-    duration = ask({"timeout": 0.4}, "sleep 60", "r.duration")
+def test_a_deadline_is_kept_and_measured(evaluate: Evaluate) -> None:
+    duration = evaluate({"timeout": 0.4}, "sleep 60", "r.duration")
     assert isinstance(duration, float)
     assert 0.4 <= duration < 2.4  # the grace would end at 2.4
 
 
-def test_figures_of_work_done(ask: Ask) -> None:
+def test_processor_time_and_memory_are_measured(evaluate: Evaluate) -> None:
     code = "x = bytearray(60_000_000)\nfor i in range(3_000_000): pass"
-    figures = ask({"timeout": 30, "shell": sys.executable}, code, "(r.cpu_time, r.duration, r.max_rss)")
+    figures = evaluate({"timeout": 30, "shell": sys.executable}, code, "(r.cpu_time, r.duration, r.max_rss)")
     assert isinstance(figures, tuple)
     cpu_time, duration, max_rss = figures
     assert 0.02 < cpu_time <= duration + 0.1
     assert 60_000_000 < max_rss < 600_000_000
 
 
-def test_the_working_directory_and_environment_are_those_of_now(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_current_directory_environment_and_umask_are_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run("true", 9)  # the launcher is started before the change
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PGTIMEOUT_TEST", "now")
@@ -126,14 +124,14 @@ def test_check_raises_what_subprocess_raises() -> None:
 
 @pytest.fixture
 def interruptible() -> Iterator[None]:
-    """Python's own handler, which it does not install where the tests were started with SIGINT ignored."""
+    """Install Python's SIGINT handler, which Python does not do if the tests were started with SIGINT ignored."""
     previous = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, previous)
 
 
 @pytest.mark.usefixtures("interruptible")
-def test_an_interrupt_is_a_keyboard_interrupt_with_the_result(mark: str) -> None:
+def test_an_interrupt_raises_keyboard_interrupt_with_the_result(mark: str) -> None:
     script = f"import os, signal; os.kill({os.getpid()}, signal.SIGINT); import time; time.sleep(60)  # {mark}"
     with pytest.raises(KeyboardInterrupt) as caught:
         run(script, 30, shell=sys.executable)
@@ -153,7 +151,7 @@ def test_an_ignored_interrupt_stays_ignored() -> None:
     assert (result.stdout, result.interrupted) == ("on\n", False)
 
 
-def test_it_takes_what_subprocess_takes(tmp_path: Path) -> None:
+def test_run_takes_paths_and_bytes_as_subprocess_does(tmp_path: Path) -> None:
     (tmp_path / "in").mkdir()
     options: list[dict[str, Any]] = [
         {
@@ -176,15 +174,15 @@ def test_it_takes_what_subprocess_takes(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["RTMIN+1", "RTMAX-1", str(signal.SIGRTMIN + 1)])
-def test_a_real_time_signal_can_be_the_first(name: str) -> None:
+def test_a_real_time_signal_can_be_the_first_signal(name: str) -> None:
     number = signal.SIGRTMAX - 1 if name.startswith("RTMAX") else signal.SIGRTMIN + 1
     result = run("exec sleep 60", 0.2, signal=name)
     assert result.returncode == -number
     assert result.signals[0].signal in ("SIGRTMIN+1", "SIGRTMAX-1")
 
 
-def test_buffers_of_many_commands_at_once_are_given_up_again() -> None:
-    """At 0.1 two for each of 200 commands were kept: 135 MB for good."""
+def test_few_buffers_are_kept_after_many_commands_at_once() -> None:
+    """Version 0.1 kept two buffers for each of 200 commands, and never freed these 135 MB."""
     before = psutil.Process().memory_info().rss
     threads = [threading.Thread(target=run, args=("sleep 0.3", 30)) for _ in range(60)]
     for thread in threads:
@@ -195,7 +193,7 @@ def test_buffers_of_many_commands_at_once_are_given_up_again() -> None:
     assert psutil.Process().memory_info().rss - before < 30_000_000
 
 
-def test_leftovers_that_may_stay_do_and_are_named(mark: str) -> None:
+def test_leftovers_leave_keeps_processes_running_and_names_them(mark: str) -> None:
     result = run(
         f"MARK={mark} sleep 60 & until [ $(cat /proc/$!/comm) = sleep ]; do :; done; echo $!", 9, leftovers="leave"
     )
@@ -206,8 +204,8 @@ def test_leftovers_that_may_stay_do_and_are_named(mark: str) -> None:
     assert [process.pid for process in marked(mark)] == [left.pid]
 
 
-def test_a_process_that_used_run_leaves_no_helper(mark: str) -> None:
-    """Neither at a good end nor at os._exit, which runs no clean-up."""
+def test_no_helper_outlives_the_process_that_used_run(mark: str) -> None:
+    """Neither after a normal exit nor after os._exit, which runs no clean-up."""
     for end in ("pass", "import os; os._exit(0)"):
         code = f"from ipython_pgtimeout import run; print(run('echo hi', 9).stdout); {end}"
         environment = {**os.environ, "MARK": mark}
@@ -219,7 +217,7 @@ def test_a_process_that_used_run_leaves_no_helper(mark: str) -> None:
 
 
 def test_a_script_of_several_megabytes_runs() -> None:
-    """Linux takes 128 KiB in one argument, so it can't travel as one: execve(2)."""
+    """Linux limits one argument to 128 KiB, so the script can't be passed as one: execve(2)."""
     script = ": " + "x" * 3_000_000 + "\necho end of $0"
     result = run(script, 30)
     assert result.command == script
@@ -231,14 +229,14 @@ def test_a_cell_of_several_megabytes_runs(kernel: Kernel) -> None:
     assert reply.stdout == "end\n"
 
 
-def test_half_a_megabyte_of_environment_is_handed_over() -> None:
+def test_half_a_megabyte_of_environment_reaches_the_command() -> None:
     values = {f"BIG_{number}": str(number) * 100_000 for number in range(4)} | {"BIGGEST": "x" * 120_000}
     result = run("echo ${#BIG_0} ${#BIG_1} ${#BIG_2} ${#BIG_3} ${#BIGGEST}", 9, env=values)
     assert result.stdout == "100000 100000 100000 100000 120000\n"
 
 
-def test_an_environment_that_is_too_large_is_a_failed_start(tmp_path: Path) -> None:
-    """Linux takes 128 KiB in one variable: execve(2)."""
+def test_a_command_with_a_too_large_variable_fails_to_start(tmp_path: Path) -> None:
+    """Linux limits one variable to 128 KiB: execve(2)."""
     result = run(f"touch {tmp_path}/started", 9, env={"BIG": "x" * 200_000})
     assert (result.reason, result.returncode) == ("failed-to-start", 126)
     assert result.summary().startswith("could not start: Argument list too long")
@@ -257,7 +255,7 @@ def test_many_commands_leak_no_descriptor() -> None:
     assert wait_until(lambda: len(os.listdir("/dev/fd")) <= before, 5)
 
 
-def test_public_names_exist() -> None:
+def test_public_names_are_sorted_and_documented() -> None:
     assert sorted(ipython_pgtimeout.__all__) == ipython_pgtimeout.__all__
     for name in ipython_pgtimeout.__all__:
         assert getattr(ipython_pgtimeout, name).__doc__

@@ -1,4 +1,4 @@
-"""What can't be run is told in one line with a right example, and nothing is started."""
+"""Input that can't be run raises a one-line error with a correct example, and nothing is started."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ipython_pgtimeout import InputError, run
 from .kernels import Kernel
 from .watching import wait_until
 
-# The options as they are typed, and words of the message.
+# The options as a user types them, and words of the message.
 BAD_OPTIONS = [
     ("0", "TIMEOUT must be more than zero"),
     ("-1", "TIMEOUT can't be '-1'"),
@@ -54,7 +54,7 @@ BAD_OPTIONS = [
 
 @pytest.mark.parametrize("magic", ["cell", "line"])
 @pytest.mark.parametrize(("given", "words"), BAD_OPTIONS, ids=[given for given, _ in BAD_OPTIONS])
-def test_a_bad_option_is_one_line_and_starts_nothing(
+def test_a_bad_option_is_reported_in_one_line_and_starts_nothing(
     kernel: Kernel, tmp_path: Path, magic: str, given: str, words: str
 ) -> None:
     kernel.run("a_list, with_nul, lone_surrogate = [1], 'a\\0b', chr(0xD800)")
@@ -71,7 +71,7 @@ def test_a_bad_option_is_one_line_and_starts_nothing(
         ("%%timeout_shell 5 echo hi\n{touch}", "unexpected 'echo hi'; write %%timeout_shell [options] TIMEOUT"),
         ("%%timeout_shell 5 10\n{touch}", "unexpected '10'"),
         ("%%timeout_shell 5 --signal\n{touch}", "--signal needs a value; write --signal SIG"),
-        ("%%timeout_shell 5\n", "the cell body is empty"),  # IPython's own word
+        ("%%timeout_shell 5\n", "the cell body is empty"),  # IPython's own message
         ("%%timeout_shell 5\n \n\t\n", "there is nothing to run"),
         ("%run_timed", "TIMEOUT is missing; write for example %run_timed 30 make test"),
         ("%run_timed 5", "there is nothing to run"),
@@ -80,20 +80,20 @@ def test_a_bad_option_is_one_line_and_starts_nothing(
         ("get_ipython().run_line_magic('run_timed', '5 {touch} \\0')", "a NUL byte in line 1"),
     ],
 )
-def test_a_magic_that_is_not_whole_is_one_line_and_starts_nothing(
+def test_a_malformed_magic_is_reported_in_one_line_and_starts_nothing(
     kernel: Kernel, tmp_path: Path, code: str, words: str
 ) -> None:
     _assert_refused(kernel, tmp_path, code.replace("{touch}", f"touch {tmp_path}/started"), words)
 
 
-def _waiting(kernel: Kernel) -> list[tuple[int, int]]:
-    """The guards that wait for a command, and how often each was given a processor: none while it waits."""
+def _idle_guards(kernel: Kernel) -> list[tuple[int, int]]:
+    """The idle guards, each with its number of context switches, which stays the same while the guard waits."""
     readings: list[list[tuple[int, int]]] = [[]]
 
     def is_settled() -> bool:
         guards = kernel.guards()
         readings.append([(guard.pid, sum(guard.num_ctx_switches())) for guard in guards])
-        # On a busy machine a guard that is still at work may stand in the queue, and reads the same twice as well.
+        # Two equal readings are not enough: on a busy machine a guard that still works may wait for a processor.
         at_rest = guards != [] and all(guard.status() == psutil.STATUS_SLEEPING for guard in guards)
         return at_rest and readings[-1] == readings[-2]
 
@@ -102,22 +102,22 @@ def _waiting(kernel: Kernel) -> list[tuple[int, int]]:
 
 
 def _assert_refused(kernel: Kernel, tmp_path: Path, code: str, words: str) -> None:
-    waiting = _waiting(kernel)
+    before = _idle_guards(kernel)
     reply = kernel.execute(code)
     assert reply.status == "error"
     (line,) = reply.text.splitlines()
     assert line.startswith("UsageError: ")
     assert words in line
     assert not (tmp_path / "started").exists()
-    assert _waiting(kernel) == waiting, "a guard was woken"
+    assert _idle_guards(kernel) == before, "a guard was woken"
 
 
-def test_the_same_line_without_the_mistake_does_start(kernel: Kernel, tmp_path: Path) -> None:
-    """What the tests above look for does happen when there is no mistake."""
-    waiting = _waiting(kernel)
+def test_a_valid_line_starts_a_command_and_wakes_a_guard(kernel: Kernel, tmp_path: Path) -> None:
+    """The control: a line without a mistake has the effects that the tests above rule out."""
+    before = _idle_guards(kernel)
     kernel.run(f"%run_timed 5 touch {tmp_path}/started")
     assert (tmp_path / "started").exists()
-    assert _waiting(kernel) != waiting
+    assert _idle_guards(kernel) != before
 
 
 @pytest.mark.parametrize(
@@ -147,7 +147,7 @@ def test_the_same_line_without_the_mistake_does_start(kernel: Kernel, tmp_path: 
         ({"command": b"ls"}, "command can't be of type bytes; write a str"),
     ],
 )
-def test_run_refuses_the_same(tmp_path: Path, arguments: dict[str, object], words: str) -> None:
+def test_run_refuses_bad_arguments_and_starts_nothing(tmp_path: Path, arguments: dict[str, object], words: str) -> None:
     good = {"command": f"touch {tmp_path}/started", "timeout": 5}
     with pytest.raises(InputError, match=words) as caught:
         run(**{**good, **arguments})  # type: ignore[arg-type]

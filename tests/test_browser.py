@@ -1,4 +1,4 @@
-"""In JupyterLab, in a browser: what a person sees and presses, and what is left in the process table."""
+"""JupyterLab in a browser: what the page shows, what its buttons do, and which processes are left."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import psutil
 import pytest
 
-from .browser import Lab, Notebook, opened
+from .browser import Lab, Notebook, open_lab
 from .watching import kill_marked, marked, program, wait_until, wait_until_gone
 
 pytestmark = pytest.mark.timeout(150)
@@ -20,7 +20,7 @@ HARD_TO_KILL = ("ignores.sh", "own_session.sh", "daemon.py")
 
 @pytest.fixture(scope="module")
 def lab() -> Iterator[Lab]:
-    yield from opened()
+    yield from open_lab()
 
 
 def wait_for_text(notebook: Notebook, cell: int, text: str, times: int = 1) -> None:
@@ -30,7 +30,7 @@ def wait_for_text(notebook: Notebook, cell: int, text: str, times: int = 1) -> N
 
 
 def hard_to_kill(mark: str, options: str = "60") -> str:
-    """A cell with a child that ignores signals, one in a session of its own, and a daemon. Each says ready."""
+    """A cell with a child that ignores signals, one in a session of its own, and a daemon. Each prints ready."""
     lines = "\n".join(f"{program(name, mark)} &" for name in HARD_TO_KILL)
     return f"%%timeout_shell --env MARK={mark} {options}\n{lines}\nwait; sleep 1000"
 
@@ -42,7 +42,7 @@ def start_hard_to_kill(notebook: Notebook, mark: str) -> None:
     assert notebook.prompt(1) == "[*]:"
 
 
-def test_output_streams_and_one_status_is_updated_to_the_final_word(lab: Lab) -> None:
+def test_output_streams_and_one_status_is_updated_until_it_is_the_summary(lab: Lab) -> None:
     with lab.notebook("%%timeout_shell 30\nfor n in 1 2 3 4 5 6 7; do echo step $n; sleep 0.5; done") as notebook:
         output = notebook.run(1)
         wait_for_text(notebook, 1, "step 1")
@@ -66,7 +66,7 @@ def test_output_streams_and_one_status_is_updated_to_the_final_word(lab: Lab) ->
         assert "step 7" in "".join(output.all_inner_texts())
 
 
-def test_the_stop_button_ends_everything_and_says_so(lab: Lab, mark: str) -> None:
+def test_the_stop_button_ends_everything_and_the_cell_reports_it(lab: Lab, mark: str) -> None:
     with lab.notebook(hard_to_kill(mark), "%%timeout_shell 9\necho still here") as notebook:
         start_hard_to_kill(notebook, mark)
         notebook.press("interrupt")
@@ -79,7 +79,7 @@ def test_the_stop_button_ends_everything_and_says_so(lab: Lab, mark: str) -> Non
         assert "still here" in notebook.run_to_end(2).inner_text()
 
 
-def test_a_restart_while_it_is_busy_leaves_nothing(lab: Lab, mark: str) -> None:
+def test_a_restart_of_a_busy_kernel_leaves_no_process(lab: Lab, mark: str) -> None:
     with lab.notebook(hard_to_kill(mark), "%%timeout_shell 9\necho still here") as notebook:
         start_hard_to_kill(notebook, mark)
         notebook.press("restart")
@@ -91,7 +91,7 @@ def test_a_restart_while_it_is_busy_leaves_nothing(lab: Lab, mark: str) -> None:
 
 
 @pytest.mark.parametrize("how", ["shut down", "killed"])
-def test_a_kernel_that_ends_while_it_is_busy_leaves_nothing(lab: Lab, mark: str, how: str) -> None:
+def test_the_end_of_a_busy_kernel_leaves_no_process(lab: Lab, mark: str, how: str) -> None:
     with lab.notebook(hard_to_kill(mark)) as notebook:
         start_hard_to_kill(notebook, mark)
         if how == "shut down":
@@ -103,7 +103,7 @@ def test_a_kernel_that_ends_while_it_is_busy_leaves_nothing(lab: Lab, mark: str,
         assert wait_until_gone(mark, GONE_S) == []
 
 
-def test_closing_the_page_ends_nothing_and_coming_back_shows_it_still_runs(lab: Lab, mark: str) -> None:
+def test_closing_the_page_does_not_end_the_command(lab: Lab, mark: str) -> None:
     with lab.notebook(f"%%timeout_shell --env MARK={mark} 60\necho ready; sleep 1000") as notebook:
         notebook.run(1)
         wait_for_text(notebook, 1, "ready")
@@ -112,7 +112,7 @@ def test_closing_the_page_ends_nothing_and_coming_back_shows_it_still_runs(lab: 
     assert wait_until_gone(mark, GONE_S) == []
 
 
-def test_a_deadline_shows_one_line(lab: Lab) -> None:
+def test_a_deadline_shows_one_line_and_no_traceback(lab: Lab) -> None:
     cell = "%%timeout_shell 1\nsetsid sleep 1000 &\ntrap '' TERM\nsleep 1000; echo never"
     with lab.notebook(cell) as notebook:
         output = notebook.run_to_end(1)
@@ -122,7 +122,7 @@ def test_a_deadline_shows_one_line(lab: Lab) -> None:
         assert "ipython_pgtimeout/" not in "".join(output.all_inner_texts())
 
 
-def test_nothing_that_was_promised_of_30_megabytes_is_lost(lab: Lab) -> None:
+def test_head_tail_and_count_of_30_megabytes_are_complete(lab: Lab) -> None:
     cell = "%%timeout_shell 60\necho the first; yes 0123456789 | head -c 30000000; echo; echo the last"
     with lab.notebook(cell) as notebook:
         notebook.run_to_end(1, 90)
@@ -131,12 +131,13 @@ def test_nothing_that_was_promised_of_30_megabytes_is_lost(lab: Lab) -> None:
         assert head.startswith("the first\n0123456789\n0123456789\n")
         assert tail.endswith("\n0123456789\n01234567\nthe last\n")
         written = len("the first\n") + 30_000_000 + len("\nthe last\n")
-        assert len(head) + int(left_out.replace(",", "")) + len(tail) in (written, written + 1)  # ends the cut line
+        # A newline may have been added to end the line that was cut.
+        assert len(head) + int(left_out.replace(",", "")) + len(tail) in (written, written + 1)
     assert "rate exceeded" not in lab.log()
 
 
-def test_the_watch_would_see_a_survivor(lab: Lab, mark: str) -> None:
-    """The negative control: the same programs under %%bash survive the stop button."""
+def test_the_same_programs_survive_the_stop_button_under_bash(lab: Lab, mark: str) -> None:
+    """The negative control: the search finds survivors where there are some."""
     cell = hard_to_kill(mark).replace(f"%%timeout_shell --env MARK={mark} 60", "%%bash")
     with lab.notebook(cell) as notebook:
         start_hard_to_kill(notebook, mark)

@@ -1,4 +1,4 @@
-"""The pictures in JupyterLab: what they show, harmless whatever the names, legible in both themes, at any size."""
+"""The pictures in JupyterLab: what they show, safe with hostile names, legible in both themes and at any size."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from .browser import Lab, Notebook, opened
+from .browser import Lab, Notebook, open_lab
 from .watching import wait_until
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ cat >lesson.sh <<'END'
 set -m
 yes | sleep 1001 &
 sleep 1002 &
-(sleep 0.5 & exec sleep 1003) &  # its child ends when nobody waits for it any more
+(sleep 0.5 & exec sleep 1003) &  # its child stays a zombie: nothing reaps it
 sleep 0.3; kill -STOP %2
 sh -c 'setsid sleep 1004 & wait'
 END
@@ -71,7 +71,7 @@ root => {
 
 @pytest.fixture(scope="module")
 def lab() -> Iterator[Lab]:
-    yield from opened()
+    yield from open_lab()
 
 
 def show_timeline(notebook: Notebook, cell: int) -> Locator:
@@ -81,7 +81,7 @@ def show_timeline(notebook: Notebook, cell: int) -> Locator:
     return shown
 
 
-def is_wider_than_its_place(area: Locator) -> bool:
+def overflows(area: Locator) -> bool:
     wider: bool = area.evaluate("e => e.scrollWidth > e.clientWidth")
     return wider
 
@@ -104,10 +104,10 @@ def test_the_timeline_is_folded_and_shows_bars_and_marks(lab: Lab) -> None:
         assert scale is not None
         assert (at - scale["x"]) / scale["width"] == pytest.approx(4 / 6, abs=0.05)
         assert shown.get_by_title("SIGKILL at").count() == 1
-        assert not is_wider_than_its_place(notebook.cell(2).locator(".jp-OutputArea"))
+        assert not overflows(notebook.cell(2).locator(".jp-OutputArea"))
 
 
-def test_the_tree_is_boxes_in_boxes_and_its_links_stay_in_the_page(lab: Lab, mark: str) -> None:
+def test_the_tree_shows_nested_boxes_and_its_links_stay_in_the_page(lab: Lab, mark: str) -> None:
     with lab.notebook(LESSON.format(mark=mark), "%pgtree {pid}") as notebook:
         notebook.run_to_end(1)
         tree = notebook.run_to_end(2).locator(TREE)
@@ -130,7 +130,7 @@ def test_the_tree_is_boxes_in_boxes_and_its_links_stay_in_the_page(lab: Lab, mar
         assert len(notebook.page.context.pages) == 1
 
 
-def test_hostile_names_are_shown_and_nothing_more(lab: Lab, mark: str) -> None:
+def test_hostile_names_are_shown_as_plain_text(lab: Lab, mark: str) -> None:
     copy = f"cp $(command -v sleep) '{HOSTILE_FILE}'"
     run = f"(exec -a \"$NAME\" './{HOSTILE_FILE}'"
     cells = [
@@ -156,14 +156,14 @@ def test_hostile_names_are_shown_and_nothing_more(lab: Lab, mark: str) -> None:
         assert notebook.page.evaluate("typeof window.evil") == "undefined"
 
 
-def test_the_watch_would_see_an_injection_and_pale_text(lab: Lab) -> None:
+def test_the_checks_find_an_injection_and_pale_text(lab: Lab) -> None:
     pale = '<p style="opacity:.5;color:#777">pale</p>'
     with lab.notebook(f"from IPython.display import HTML; HTML({pale + HOSTILE + HOSTILE_FILE!r})") as notebook:
         shown = notebook.run_to_end(1)
         notebook.page.wait_for_function("window.evil === 1")
         assert notebook.page.locator(INJECTED).count() >= 2
         (ratio,) = (ratio for text, ratio in shown.evaluate(CONTRASTS) if text == "pale")
-        assert ratio == pytest.approx(1.9, abs=0.2)  # half of #777, which is 4.5, on white
+        assert ratio == pytest.approx(1.9, abs=0.2)  # #777 on white has 4.5; half opacity makes it 1.9
 
 
 @pytest.mark.alone
@@ -186,22 +186,22 @@ def test_five_hundred_processes_stay_readable(lab: Lab, mark: str) -> None:
         assert time.monotonic() - started < 15
         for cell, inner in ((2, ".pgt .w"), (4, ".pgtree .w")):
             area = notebook.cell(cell).locator(".jp-OutputArea")
-            assert not is_wider_than_its_place(area)
-            assert not is_wider_than_its_place(area.locator(inner))
+            assert not overflows(area)
+            assert not overflows(area.locator(inner))
             box = area.bounding_box()
             assert box is not None
             assert box["height"] < 1000
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
-def test_all_text_is_legible_and_the_pictures_of_the_readme(lab: Lab, mark: str, theme: str, tmp_path: Path) -> None:
-    """With a folder in the environment variable PGTIMEOUT_SCREENSHOTS the pictures are made anew in there."""
+def test_all_text_is_legible_and_screenshots_are_made(lab: Lab, mark: str, theme: str, tmp_path: Path) -> None:
+    """The screenshots are those of the README. PGTIMEOUT_SCREENSHOTS can name the folder to write them to."""
     folder = Path(os.environ.get("PGTIMEOUT_SCREENSHOTS", tmp_path))
     contrasts: list[tuple[str, float]] = []
     cells = (BUILD, "r", LESSON.format(mark=mark), "%pgtree {pid}")
     with lab.notebook(*cells, dark=theme == "dark", width=1200) as notebook:
 
-        def look(cell: int, name: str, picture: str) -> None:
+        def check_and_capture(cell: int, name: str, picture: str) -> None:
             notebook.page.mouse.move(0, 0)
             contrasts.extend(notebook.cell(cell).locator(picture).evaluate(CONTRASTS))
             path = folder / f"{name}-{theme}.png"
@@ -210,13 +210,13 @@ def test_all_text_is_legible_and_the_pictures_of_the_readme(lab: Lab, mark: str,
 
         notebook.run(1)
         notebook.cell(1).locator(STATUS).filter(has_text="2.").wait_for()
-        look(1, "running", STATUS)
+        check_and_capture(1, "running", STATUS)
         notebook.wait_over(1)
-        look(1, "timed-out", STATUS)
+        check_and_capture(1, "timed-out", STATUS)
         show_timeline(notebook, 2)
-        look(2, "timeline", ".pgt")
+        check_and_capture(2, "timeline", ".pgt")
         notebook.run_to_end(3)
         notebook.run_to_end(4)
-        look(4, "tree", TREE)
+        check_and_capture(4, "tree", TREE)
         assert len(contrasts) > 60
         assert {text: ratio for text, ratio in contrasts if ratio < (3 if text == "●" else 4.5)} == {}

@@ -1,4 +1,4 @@
-"""Where output is wanted whole: --log, --out, --err; and what a command reads: --stdin. And an end for silence."""
+"""Complete output by --log, --out and --err, input by --stdin, and the end of a silent command by --idle."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def test_a_log_holds_both_streams_in_the_order_of_arrival(tmp_path: Path) -> Non
     assert log.read_text() == "o1\ne1\no2\ne2\no3\ne3\n"
 
 
-def test_a_log_is_written_as_it_comes_and_survives_an_interrupt(kernel: Kernel, tmp_path: Path, mark: str) -> None:
+def test_a_log_is_written_at_once_and_survives_an_interrupt(kernel: Kernel, tmp_path: Path, mark: str) -> None:
     log = tmp_path / "make.log"
     reply = kernel.submit(f"%%timeout_shell --log {log} 30\necho building; sleep 60; : {mark}")
     assert wait_until(lambda: log.exists() and log.read_text() == "building\n", 10)
@@ -44,7 +44,7 @@ def test_a_log_is_written_as_it_comes_and_survives_an_interrupt(kernel: Kernel, 
     assert wait_until_gone(mark, 5) == []
 
 
-def test_a_log_survives_a_timeout_and_gets_the_last_words(tmp_path: Path) -> None:
+def test_a_log_survives_a_timeout_and_holds_the_output_during_the_grace(tmp_path: Path) -> None:
     log = tmp_path / "log"
     run("trap 'echo last; exit' TERM; echo first; sleep 60 & wait", 0.5, log=log)
     assert log.read_text() == "first\nlast\n"
@@ -54,7 +54,7 @@ def test_a_log_survives_a_timeout_and_gets_the_last_words(tmp_path: Path) -> Non
     ("path", "words"),
     [("nowhere/x.log", "No such file"), (".", "Is a directory"), ("fifo", "nobody reads"), ("a\0b", "null ")],
 )
-def test_a_log_that_cannot_be_is_an_error_before_anything_runs(tmp_path: Path, path: str, words: str) -> None:
+def test_a_log_that_cannot_be_opened_is_an_error_before_anything_runs(tmp_path: Path, path: str, words: str) -> None:
     os.mkfifo(tmp_path / "fifo")
     with pytest.raises(InputError, match=f"log .*{words}.*; write for example log='make.log'"):
         run(f"touch {tmp_path}/started", 30, log=f"{tmp_path}/{path}")
@@ -65,7 +65,7 @@ def test_a_log_is_created_before_the_command_starts(tmp_path: Path) -> None:
     assert run(f"ls {tmp_path}", 30, log=tmp_path / "there").stdout == "there\n"
 
 
-def test_a_full_disk_is_one_warning_and_the_command_goes_on(kernel: Kernel) -> None:
+def test_a_full_disk_causes_one_warning_and_the_command_goes_on(kernel: Kernel) -> None:
     reply = kernel.run("%%timeout_shell --log /dev/full --result r 30\nseq 1000; sleep 0.2; seq 1000")
     assert reply.stdout.count("\n") == 2000
     (warning,) = reply.stderr.splitlines()
@@ -73,21 +73,21 @@ def test_a_full_disk_is_one_warning_and_the_command_goes_on(kernel: Kernel) -> N
     assert kernel.value("r.log_error, r.returncode") == "('No space left on device', 0)"
 
 
-def test_a_log_whose_reader_goes_away_is_incomplete_and_said_so(tmp_path: Path) -> None:
+def test_a_log_whose_reader_closes_it_is_reported_as_incomplete(tmp_path: Path) -> None:
     fifo = tmp_path / "fifo"
     os.mkfifo(fifo)
     reader = os.open(fifo, os.O_RDONLY | os.O_NONBLOCK)
     go_on = tmp_path / "go-on"
-    with_log = f"echo one; until [ -e {go_on} ]; do sleep 0.05; done; echo two; echo three"
+    script = f"echo one; until [ -e {go_on} ]; do sleep 0.05; done; echo two; echo three"
 
-    def leave() -> None:
+    def close_reader() -> None:
         assert wait_until(lambda: os.read(reader, 100) == b"one\n" if _has_data(reader) else False, 10)
         os.close(reader)
         go_on.touch()
 
-    thread = threading.Thread(target=leave)
+    thread = threading.Thread(target=close_reader)
     thread.start()
-    result = run(with_log, 30, log=fifo)
+    result = run(script, 30, log=fifo)
     thread.join()
     assert result.stdout == "one\ntwo\nthree\n"
     assert (result.returncode, result.log_error) == (0, "Broken pipe")
@@ -97,7 +97,7 @@ def _has_data(fd: int) -> bool:
     return bool(select.select([fd], [], [], 0)[0])
 
 
-def test_out_and_err_hold_the_whole_text_and_the_cell_nothing(kernel: Kernel) -> None:
+def test_out_and_err_hold_the_whole_text_and_the_cell_shows_nothing(kernel: Kernel) -> None:
     reply = kernel.run("%%timeout_shell --out o --err e 30\nseq 400000; seq 300000 >&2")
     assert (reply.stdout, reply.stderr) == ("", "")
     assert kernel.value("len(o), o[-7:], len(e), e[-7:]") == "(2688895, '400000\\n', 1988895, '300000\\n')"
@@ -111,7 +111,7 @@ def test_out_alone_leaves_stderr_in_the_cell_and_is_set_on_failure_too(kernel: K
 
 
 @pytest.mark.parametrize("size", [0, 1, 5_000_000])
-def test_stdin_takes_any_size_and_comes_back_whole(size: int) -> None:
+def test_stdin_of_any_size_reaches_the_command(size: int) -> None:
     data = os.urandom(size)
     result = run("sha256sum", 30, stdin=data)
     assert result.stdout.split()[0] == hashlib.sha256(data).hexdigest()
@@ -125,21 +125,21 @@ def test_stdin_does_not_deadlock_when_the_command_writes_before_it_reads() -> No
 
 
 @pytest.mark.parametrize("script", ["true", "head -c 1", "exec <&-; sleep 0.3"])
-def test_a_command_that_does_not_read_its_stdin_stalls_nobody(script: str) -> None:
+def test_a_command_that_does_not_read_its_stdin_ends_normally(script: str) -> None:
     result = run(script, 30, stdin=b"y" * 5_000_000)
     assert (result.reason, result.returncode) == ("exited", 0)
 
 
-def test_a_deadline_holds_while_nobody_reads() -> None:
+def test_a_deadline_is_kept_while_stdin_is_not_read() -> None:
     assert run("sleep 60", 0.5, stdin=b"y" * 5_000_000).timed_out
 
 
-def test_a_slow_reader_gets_everything() -> None:
+def test_a_slow_reader_gets_all_of_stdin() -> None:
     slow = "for n in 1 2 3 4; do sleep 0.1; head -c 1000000 | wc -c; done; cat | wc -c"
     assert run(slow, 30, stdin=b"z" * 4_500_000).stdout == "1000000\n" * 4 + "500000\n"
 
 
-def test_stdin_comes_from_a_variable_text_as_utf8(kernel: Kernel) -> None:
+def test_stdin_comes_from_a_variable_and_text_is_encoded_as_utf8(kernel: Kernel) -> None:
     kernel.run("text = 'zwei\\neins €\\n'; raw = b'\\xff\\x00'; number = 3")
     assert kernel.run("%run_timed --stdin text 30 sort").stdout == "eins €\nzwei\n"
     assert kernel.run("%run_timed --stdin raw 30 od -An -tx1").stdout.split() == ["ff", "00"]
@@ -151,20 +151,20 @@ def test_stdin_comes_from_a_variable_text_as_utf8(kernel: Kernel) -> None:
 
 
 @pytest.mark.parametrize("prompt", ["read line", "cat", "git commit --dry-run -F -", "read -p 'Password: ' -s x"])
-def test_without_stdin_what_would_prompt_ends(prompt: str) -> None:
+def test_without_stdin_a_command_that_prompts_ends(prompt: str) -> None:
     result = run(prompt, 20)
     assert result.reason == "exited"
     assert result.duration < 10
 
 
-def test_a_flood_from_what_was_left_running_is_not_waited_for(mark: str) -> None:
+def test_the_result_does_not_wait_for_output_of_a_process_left_running(mark: str) -> None:
     result = run(f"bash -c 'exec -a {mark} yes' & echo started", 30, leftovers="leave")
     assert result.duration < 10
     assert result.survivors
     assert marked(mark)
 
 
-def test_silence_ends_a_command_and_is_said(kernel: Kernel, mark: str) -> None:
+def test_silence_ends_a_command_and_is_reported(kernel: Kernel, mark: str) -> None:
     reply = kernel.execute(f"%%timeout_shell --idle 500ms --result r 30\necho once; sleep 60; : {mark}")
     assert reply.ename == "CommandTimeout"
     assert "ended after 0.5 s without output: SIGTERM to " in reply.evalue
@@ -172,7 +172,7 @@ def test_silence_ends_a_command_and_is_said(kernel: Kernel, mark: str) -> None:
     assert wait_until_gone(mark, 5) == []
 
 
-def test_a_chatty_command_is_never_ended_for_silence() -> None:
+def test_a_command_that_writes_regularly_is_not_ended_for_silence() -> None:
     result = run("for n in {1..12}; do printf .; sleep 0.2; done", 30, idle=1)
     assert (result.reason, result.stdout) == ("exited", "." * 12)
 

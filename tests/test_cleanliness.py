@@ -1,4 +1,4 @@
-"""What commands leave in the kernel and its helpers: nothing. It is read in the process table, from outside."""
+"""Commands leave nothing in the kernel and its helpers. The tests read the process table, from outside the kernel."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from .watching import survivors, wait_until
 
 
 class Census(NamedTuple):
-    """What a kernel and its launcher hold: what each process that is left may not have more of."""
+    """What a kernel, its launcher and its guards hold. Commands may not add to it."""
 
     kernel_fds: int
     kernel_threads: int
@@ -35,23 +35,23 @@ def census(kernel: Kernel) -> Census:
     return Census(
         process.num_fds(),
         process.num_threads(),
-        _names(process),
+        _children(process),
         launcher.num_fds(),
         launcher.num_threads(),
-        _names(launcher),
+        _children(launcher),
         tuple(guard.num_fds() for guard in kernel.guards()),
         tuple(guard.num_threads() for guard in kernel.guards()),
     )
 
 
-def settled(kernel: Kernel) -> Census:
-    """The census with no guard on its way out: the launcher's one child is the guard of the next command."""
+def settled_census(kernel: Kernel) -> Census:
+    """The census once every ending guard is gone: the launcher's only child is the idle guard."""
     assert wait_until(lambda: census(kernel).launcher_children == ("pgtimeout-guard sleeping",), 5), census(kernel)
     return census(kernel)
 
 
-def _names(parent: psutil.Process) -> tuple[str, ...]:
-    """Zombies have a name too, so each shows."""
+def _children(parent: psutil.Process) -> tuple[str, ...]:
+    """Names and states. Zombies have a name too, so they are included."""
     return tuple(sorted(f"{child.name()} {child.status()}" for child in parent.children()))
 
 
@@ -65,10 +65,10 @@ def unshared_bytes(process: psutil.Process) -> int:
 
 
 @pytest.mark.alone
-def test_a_thousand_commands_leave_nothing(fresh_kernel: Kernel) -> None:
+def test_a_thousand_commands_leave_nothing_and_use_no_more_memory(fresh_kernel: Kernel) -> None:
     loop = "for _ in range({times}): " + RUN.format(line="10 echo x")
     fresh_kernel.run(loop.format(times=300))  # caches, arenas and stacks fill once
-    before = settled(fresh_kernel)
+    before = settled_census(fresh_kernel)
     processes = [psutil.Process(fresh_kernel.pid), fresh_kernel.launcher(), *fresh_kernel.guards()]
     bytes_before = [unshared_bytes(process) for process in processes]
     reply = fresh_kernel.run(loop.format(times=1000), timeout_s=50)
@@ -92,12 +92,12 @@ def test_a_thousand_commands_leave_nothing(fresh_kernel: Kernel) -> None:
 )
 def test_other_endings_leave_nothing(kernel: Kernel, line: str) -> None:
     kernel.run(RUN.format(line=line))
-    before = settled(kernel)
+    before = settled_census(kernel)
     kernel.run(f"for _ in range(10): {RUN.format(line=line)}")
     assert_settles(kernel, before)
 
 
-def test_unload_leaves_nothing(fresh_kernel: Kernel) -> None:
+def test_unloading_leaves_no_helper_and_no_descriptor(fresh_kernel: Kernel) -> None:
     process = psutil.Process(fresh_kernel.pid)
     fresh_kernel.run("%%timeout_shell 10\ntrue")
     fresh_kernel.run("%unload_ext ipython_pgtimeout")
@@ -146,11 +146,11 @@ signal.signal(signal.SIGINT, previous)
 """
 
 
-def test_a_storm_of_interrupts(fresh_kernel: Kernel, mark: str, tmp_path: Path) -> None:
-    """At any moment, several in one command: each command ends with KeyboardInterrupt or normally."""
+def test_interrupts_at_any_moment_leave_nothing(fresh_kernel: Kernel, mark: str, tmp_path: Path) -> None:
+    """Interrupts come at random moments, several in one command. Each command is interrupted or ends normally."""
     times, calm, over, sent = 200, tmp_path / "calm", threading.Event(), 0
     fresh_kernel.run("for _ in range(50): " + RUN.format(line="10 true"))
-    before = settled(fresh_kernel)
+    before = settled_census(fresh_kernel)
     reply = fresh_kernel.submit(STORM.format(times=times, mark=mark, calm=str(calm)))
     fresh_kernel.wait_for_text(reply, "storm begins")
 

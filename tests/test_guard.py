@@ -1,4 +1,4 @@
-"""A guard serves one command after the other, and nothing of one is left in the next."""
+"""A guard runs one command after another, and nothing of one command affects the next."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ from .kernels import LOAD, RUN, Kernel
 from .watching import marked, wait_until, wait_until_gone
 
 
-def _guard(kernel: Kernel) -> int:
-    """The one that waits; a moment after the start or a command it is the only one."""
+def _idle_guard(kernel: Kernel) -> int:
+    """The pid of the idle guard. Shortly after the start, or after a command, it is the only guard."""
     found: list[psutil.Process] = []
 
     def is_only_one() -> bool:
@@ -37,11 +37,11 @@ def _guard(kernel: Kernel) -> int:
 # -- in a kernel ----------------------------------------------------------------------------------------------
 
 
-def test_it_serves_whatever_way_the_last_command_has_ended(kernel: Kernel, tmp_path: Path) -> None:
+def test_a_guard_is_reused_after_different_endings(kernel: Kernel, tmp_path: Path) -> None:
     broken = tmp_path / "shell"
     broken.write_text("#!/no/such/interpreter\n")
     broken.chmod(0o700)
-    guard = _guard(kernel)
+    guard = _idle_guard(kernel)
     for line, reason in (
         ("10 exit 3", "exited"),
         ("0.1 sleep 60", "timeout"),
@@ -53,95 +53,95 @@ def test_it_serves_whatever_way_the_last_command_has_ended(kernel: Kernel, tmp_p
     ):
         kernel.run(f"r = {RUN.format(line='--no-raise ' + line)}")
         assert kernel.value("r.reason") == repr(reason)
-        assert _guard(kernel) == guard, line
+        assert _idle_guard(kernel) == guard, line
     assert kernel.value("r.stdout, r.returncode, r.signals, r.survivors") == "('after all\\n', 0, (), ())"
 
 
-def test_what_is_measured_is_one_commands(kernel: Kernel) -> None:
-    """Time and memory of a large one are not the next one's."""
+def test_time_and_memory_are_measured_per_command(kernel: Kernel) -> None:
+    """The figures of a large command do not appear in the next result."""
     allocate = "python3 -S -E -c 'x = bytearray(200_000_000); sum(range(3_000_000))'"
     kernel.run(f"first = {RUN.format(line='20 ' + allocate)}; second = {RUN.format(line='20 true')}")
     assert kernel.value("first.max_rss > 200_000_000, second.max_rss < 100_000_000") == "(True, True)"
     assert kernel.value("first.cpu_time > 5 * second.cpu_time > 0, len(second.processes)") == "(True, 1)"
 
 
-def test_one_that_has_something_left_does_not_serve(fresh_kernel: Kernel, mark: str) -> None:
-    """It stays with what was left, and there is another for the next command."""
+def test_guard_with_leftovers_is_not_reused(fresh_kernel: Kernel, mark: str) -> None:
+    """It stays with the leftovers, and the next command gets another guard."""
     fresh_kernel.run(f"%%timeout_shell --leftovers leave 20\nMARK={mark} sleep 60 & until [ $! ]; do :; done")
     assert wait_until(lambda: len(marked(mark)) == 1, 5)  # execve(2) hides the mark for a moment
     (left,) = marked(mark)
-    theirs = left.ppid()
+    old_guard = left.ppid()
     fresh_kernel.run("%%timeout_shell 20\ntrue")
-    ours = [guard.pid for guard in fresh_kernel.guards() if guard.pid != theirs]
-    assert len(ours) == 1
+    new_guards = [guard.pid for guard in fresh_kernel.guards() if guard.pid != old_guard]
+    assert len(new_guards) == 1
     fresh_kernel.run("%%timeout_shell 20\ntrue")
-    assert sorted(guard.pid for guard in fresh_kernel.guards()) == sorted([theirs, *ours])
+    assert sorted(guard.pid for guard in fresh_kernel.guards()) == sorted([old_guard, *new_guards])
     left.kill()
-    assert wait_until(lambda: not psutil.pid_exists(theirs), 5)
+    assert wait_until(lambda: not psutil.pid_exists(old_guard), 5)
 
 
 @pytest.mark.parametrize("killed", ["guard", "launcher"])
-def test_the_death_of_one_that_waits_is_not_noticed(fresh_kernel: Kernel, killed: str) -> None:
+def test_the_next_command_runs_after_the_death_of_an_idle_helper(fresh_kernel: Kernel, killed: str) -> None:
     fresh_kernel.run("%%timeout_shell 20\ntrue")
-    process = psutil.Process(_guard(fresh_kernel)) if killed == "guard" else fresh_kernel.launcher()
+    process = psutil.Process(_idle_guard(fresh_kernel)) if killed == "guard" else fresh_kernel.launcher()
     process.kill()
-    # SIGKILL takes a moment, and the launcher another to see that a guard is dead: until then it could be taken.
+    # Wait until the caller can see the death: before that, the next command could still take a dying guard.
     fresh_kernel.run("from ipython_pgtimeout.caller import connection as c")
-    ended = "not c.connection._idle[-1].is_waiting()" if killed == "guard" else "not c.connection._has_launcher()"
-    assert wait_until(lambda: fresh_kernel.value(ended) == "True", 10)
+    can_be_seen = "not c.connection._idle[-1].is_waiting()" if killed == "guard" else "not c.connection._has_launcher()"
+    assert wait_until(lambda: fresh_kernel.value(can_be_seen) == "True", 10)
     reply = fresh_kernel.run("%%timeout_shell 20\necho still there")
     assert (reply.stdout, reply.stderr) == ("still there\n", "")
 
 
-def test_one_without_a_launcher_is_let_go_at_the_end_of_its_command(mark: str) -> None:
-    """It would wait for the next command without its safety net. At 0.1 it stayed until that came."""
+def test_a_guard_without_a_launcher_is_released_after_its_command(mark: str) -> None:
+    """Without a launcher, nothing would end the processes of a guard that is killed. Version 0.1 kept such a guard."""
     guard = connection.take()
     launcher = connection._process
     assert launcher is not None
-    _send(guard.channel, _frames(_request("true", mark)))
-    assert _end(guard.channel).is_free
+    _send(guard.channel, _encode(_request("true", mark)))
+    assert _receive_done(guard.channel).is_free
     launcher.kill()
     assert wait_until(lambda: not connection._has_launcher(), 5)
     connection.give_back(guard, is_free=True)
     assert guard not in connection._idle
-    assert guard.channel.fileno() == -1, "it is still connected"
+    assert guard.channel.fileno() == -1, "the channel is still connected"
 
 
-def test_attributes_are_given_back(fresh_kernel: Kernel) -> None:
-    """So that the next command has the kernel's of then, from the same guard."""
-    guard = _guard(fresh_kernel)
-    see = "20 umask; ulimit -n; nice"
+def test_a_guard_restores_its_attributes_after_a_command(fresh_kernel: Kernel) -> None:
+    """The same guard can then give the next command the kernel's new attributes."""
+    guard = _idle_guard(fresh_kernel)
+    print_attributes = "20 umask; ulimit -n; nice"
     fresh_kernel.run(
         "import os, resource; hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]; umask = os.umask(0o077)"
     )
     fresh_kernel.run("soft = resource.getrlimit(resource.RLIMIT_NOFILE)[0]")
     fresh_kernel.run("resource.setrlimit(resource.RLIMIT_NOFILE, (200, hard))")
-    assert fresh_kernel.run(RUN.format(line=see) + ";").stdout.split() == ["0077", "200", "0"]
+    assert fresh_kernel.run(RUN.format(line=print_attributes) + ";").stdout.split() == ["0077", "200", "0"]
     fresh_kernel.run("n = os.umask(umask); resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))")
-    umask, soft, _ = fresh_kernel.run(RUN.format(line=see) + ";").stdout.split()
+    umask, soft, _ = fresh_kernel.run(RUN.format(line=print_attributes) + ";").stdout.split()
     assert umask != "0077"
     assert soft != "200"
-    assert _guard(fresh_kernel) == guard
+    assert _idle_guard(fresh_kernel) == guard
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root has the right to raise limits, to be dropped here")
 @pytest.mark.skipif(shutil.which("setpriv") is None, reason="setpriv (util-linux) drops the right to raise limits")
-def test_one_that_cannot_give_them_back_does_not_serve() -> None:
+def test_a_guard_that_cannot_restore_its_attributes_is_not_reused() -> None:
     may_not_raise = ["setpriv", "--bounding-set=-sys_resource,-sys_nice", "--inh-caps=-sys_resource,-sys_nice"]
     with Kernel(LOAD, started_by=may_not_raise) as kernel:
-        guard = _guard(kernel)
+        guard = _idle_guard(kernel)
         kernel.run("%%timeout_shell 20\ntrue")
-        assert _guard(kernel) == guard
+        assert _idle_guard(kernel) == guard
         kernel.run("import os; n = os.nice(3)")
         assert kernel.run("%%timeout_shell 20\nnice").stdout == "3\n"
-        # It ends after its command, and only then there is a new one.
-        assert wait_until(lambda: _guard(kernel) != guard, 10)
+        # The guard ends after its command. Only then there is a new one.
+        assert wait_until(lambda: _idle_guard(kernel) != guard, 10)
         assert kernel.run("%%timeout_shell 20\nnice").stdout == "3\n"
 
 
 @pytest.mark.parametrize("options", ["", "--pty "])
-def test_a_kernel_with_many_open_files(options: str) -> None:
-    """select(2) takes no descriptor above 1023; nothing of ours may need one below."""
+def test_commands_run_in_a_kernel_with_many_open_files(options: str) -> None:
+    """select(2) takes no descriptor above 1023. The lower ones are in use here, so the caller must not need them."""
     many = "import os, resource; hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]\n"
     many += "resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, 4096), hard))\n"
     many += "held = [os.open(os.devnull, os.O_RDONLY) for _ in range(1200)]"
@@ -173,8 +173,8 @@ def _request(script: str, mark: str = "") -> Request:
     )
 
 
-def _frames(*messages: Message) -> bytes:
-    """As they travel."""
+def _encode(*messages: Message) -> bytes:
+    """The messages as bytes, as a channel sends them."""
     ours, theirs = socket.socketpair()
     with ours, theirs:
         for message in messages:
@@ -183,7 +183,7 @@ def _frames(*messages: Message) -> bytes:
 
 
 def _send(channel: Channel, frames: bytes) -> None:
-    """With the four descriptors that a command has; all but the first byte in one piece."""
+    """Send the first byte with the four descriptors of a request, then all other bytes at once."""
     fds = [os.open(path, os.O_RDWR) for path in [os.devnull] * 3] + [os.open("/", os.O_RDONLY)]
     socket.send_fds(channel.socket, [frames[:1]], fds)
     channel.socket.settimeout(20)
@@ -192,31 +192,31 @@ def _send(channel: Channel, frames: bytes) -> None:
         os.close(fd)
 
 
-def _end(channel: Channel) -> Done:
+def _receive_done(channel: Channel) -> Done:
     while True:
         for message in channel.receive():
             if isinstance(message, Done):
                 return message
 
 
-def test_an_interrupt_that_comes_with_its_request_is_heard(channel: Channel) -> None:
-    _send(channel, _frames(_request("sleep 60"), Interrupt(1)))
-    end = _end(channel)
-    assert (end.ending.reason, end.is_free) == ("interrupted", True)
+def test_an_interrupt_that_arrives_with_its_request_ends_the_command(channel: Channel) -> None:
+    _send(channel, _encode(_request("sleep 60"), Interrupt(1)))
+    done = _receive_done(channel)
+    assert (done.ending.reason, done.is_free) == ("interrupted", True)
 
 
-def test_an_interrupt_that_comes_late_is_not_the_next_commands(channel: Channel) -> None:
-    _send(channel, _frames(_request("true")))
-    assert _end(channel).ending.reason == "exited"
-    _send(channel, _frames(Interrupt(1), _request("sleep 0.1")))
-    assert _end(channel).ending.reason == "exited"
+def test_a_late_interrupt_does_not_end_the_next_command(channel: Channel) -> None:
+    _send(channel, _encode(_request("true")))
+    assert _receive_done(channel).ending.reason == "exited"
+    _send(channel, _encode(Interrupt(1), _request("sleep 0.1")))
+    assert _receive_done(channel).ending.reason == "exited"
 
 
-def test_one_that_is_let_go_ends_its_command_whoever_holds_a_copy_of_the_channel(mark: str) -> None:
-    """As a child of multiprocessing does, which was forked while the command ran."""
+def test_a_released_guard_ends_its_command_despite_a_copy_of_the_channel(mark: str) -> None:
+    """A child of multiprocessing that was forked while the command ran holds such a copy."""
     guard = connection.take()
     with guard.channel.socket.dup():
-        _send(guard.channel, _frames(_request("sleep 60; :", mark)))
+        _send(guard.channel, _encode(_request("sleep 60; :", mark)))
         assert wait_until(lambda: len(marked(mark)) == 2, 10)
         connection.give_back(guard, is_free=False)
         assert not wait_until_gone(mark, 5)

@@ -1,4 +1,4 @@
-"""What a command takes over from its kernel as the kernel is now, and what it does not: signals and descriptors."""
+"""A command inherits the kernel's current attributes, but not its signal dispositions and open descriptors."""
 
 from __future__ import annotations
 
@@ -14,27 +14,27 @@ from .kernels import LOAD, Kernel
 from .watching import wait_until
 
 
-def test_signals_are_as_in_a_login_shell(kernel: Kernel) -> None:
-    """Nothing ignored, caught or blocked; Python itself ignores SIGPIPE, and ipykernel SIGINT between cells."""
+def test_no_signal_is_ignored_caught_or_blocked(kernel: Kernel) -> None:
+    """As in a login shell, although Python ignores SIGPIPE and ipykernel ignores SIGINT between cells."""
     status = kernel.run("%%timeout_shell 10\nexec cat /proc/self/status").stdout
     masks = dict(line.split(":\t") for line in status.splitlines() if line.startswith("Sig"))
     assert {masks[name] for name in ("SigPnd", "SigBlk", "SigIgn", "SigCgt")} == {"0" * 16}
 
 
-def test_signals_are_so_whatever_the_kernel_has() -> None:
-    upset = """
+def test_signals_that_the_kernel_ignores_or_blocks_reach_the_command() -> None:
+    ignore_and_block = """
 import signal
 for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGCHLD, signal.SIGRTMIN):
     signal.signal(number, signal.SIG_IGN)
 signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT, signal.SIGTERM, signal.SIGUSR2, signal.SIGCHLD])
 """
-    with Kernel(upset, LOAD) as kernel:
-        test_signals_are_as_in_a_login_shell(kernel)
+    with Kernel(ignore_and_block, LOAD) as kernel:
+        test_no_signal_is_ignored_caught_or_blocked(kernel)
         reply = kernel.execute("%%timeout_shell 0.5\nsleep 1000; :")
         assert reply.evalue.startswith("timed out after 0.5 s: SIGTERM to 2 processes; all are gone"), reply
 
 
-def test_descriptors(kernel: Kernel) -> None:
+def test_a_command_has_three_descriptors_and_leads_its_session(kernel: Kernel) -> None:
     kernel.run("import os; os.set_inheritable(held := os.open('/dev/null', os.O_RDONLY), True)")
     reply = kernel.submit("%%timeout_shell 20\necho pid $$ ready; exec sleep 1000")
     kernel.wait_for_text(reply, "ready")
@@ -69,7 +69,7 @@ found = {
 print(found)
 """
 
-CHANGE_WHAT_CAN_BE_CHANGED_BACK = """
+CHANGE_WHAT_CAN_BE_RESTORED = """
 import os, resource
 os.chdir({directory!r})
 os.environ["SET_IN_THE_KERNEL"] = "since it was started"
@@ -79,7 +79,7 @@ for limit, soft in {{resource.RLIMIT_NOFILE: 321, resource.RLIMIT_CORE: 0, resou
     resource.setrlimit(limit, (soft, resource.getrlimit(limit)[1]))
 """
 
-CHANGE_FOR_GOOD = """
+CHANGE_WHAT_CANNOT_BE_RESTORED = """
 import os, resource
 os.nice(7)
 for limit, hard in {
@@ -90,46 +90,46 @@ for limit, hard in {
 """
 
 
-def own(kernel: Kernel) -> dict[str, Any]:
-    """What the kernel has now."""
+def attributes_of_kernel(kernel: Kernel) -> dict[str, Any]:
+    """The kernel's attributes now."""
     found: dict[str, Any] = ast.literal_eval(kernel.run("exec(look)").stdout)
     return found
 
 
-def inherited(kernel: Kernel) -> dict[str, Any]:
-    """What a command has."""
+def attributes_of_command(kernel: Kernel) -> dict[str, Any]:
+    """The attributes of a command that the kernel starts now."""
     script = f'%%timeout_shell 20 --env look\n{sys.executable} -S -E -c "$look"'
     found: dict[str, Any] = ast.literal_eval(kernel.run(script).stdout)
     return found
 
 
-def test_the_kernel_as_it_is_now(tmp_path: Path) -> None:
+def test_a_command_inherits_the_kernels_current_attributes(tmp_path: Path) -> None:
     with Kernel(LOAD, f"look = {LOOK!r}") as kernel:
-        at_first = own(kernel)
-        assert inherited(kernel) == at_first
-        kernel.run(CHANGE_WHAT_CAN_BE_CHANGED_BACK.format(directory=str(tmp_path)))
-        changed = own(kernel)
+        at_first = attributes_of_kernel(kernel)
+        assert attributes_of_command(kernel) == at_first
+        kernel.run(CHANGE_WHAT_CAN_BE_RESTORED.format(directory=str(tmp_path)))
+        changed = attributes_of_kernel(kernel)
         assert changed["directory"] == str(tmp_path)
         assert changed["limits"] != at_first["limits"]
-        assert inherited(kernel) == changed
+        assert attributes_of_command(kernel) == changed
         kernel.run("import resource; resource.setrlimit(resource.RLIMIT_NOFILE, (322, 1000)); os.umask(0o77)")
-        assert inherited(kernel) == own(kernel) != changed
+        assert attributes_of_command(kernel) == attributes_of_kernel(kernel) != changed
 
 
-def test_the_kernel_as_it_is_for_good(tmp_path: Path) -> None:
-    """Hard limits and niceness can't be taken back by everyone: they hold for this kernel, and our helpers work on."""
+def test_a_command_inherits_attributes_that_cannot_be_restored(tmp_path: Path) -> None:
+    """Only a privileged process can restore hard limits and niceness. The helpers keep working without that."""
     with Kernel(LOAD, f"look = {LOOK!r}") as kernel:
-        kernel.run(CHANGE_FOR_GOOD)
-        changed = own(kernel)
+        kernel.run(CHANGE_WHAT_CANNOT_BE_RESTORED)
+        changed = attributes_of_kernel(kernel)
         assert changed["niceness"] == 7
         assert changed["limits"]["RLIMIT_NOFILE"] == (216, 432)
-        assert inherited(kernel) == changed
+        assert attributes_of_command(kernel) == changed
         assert kernel.execute("%%timeout_shell 0.5\nsleep 1000; :").ename == "CommandTimeout"
-        assert inherited(kernel) == changed
+        assert attributes_of_command(kernel) == changed
 
 
-def test_a_directory_that_is_gone(kernel: Kernel, tmp_path: Path) -> None:
-    """The kernel's directory is handed over open, so it need not have a path any more."""
+def test_a_command_runs_in_a_removed_directory(kernel: Kernel, tmp_path: Path) -> None:
+    """The kernel's directory is passed as an open descriptor, so it needs no path any more."""
     gone = tmp_path / "gone"
     gone.mkdir()
     back = kernel.value("__import__('os').getcwd()")

@@ -1,4 +1,4 @@
-"""The policy of a command's end, with an invented clock and without a process: what is sent when, for every ending."""
+"""The policy that ends a command: what is sent when, for each ending. Tested with a fake clock and no processes."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ START_S = 1000.0
 Event = Callable[[Ladder, float], object]
 
 
-class Done(NamedTuple):
-    """One thing the ladder wanted: seconds since the start, and the signal's name or the act's."""
+class Action(NamedTuple):
+    """One action of the ladder: seconds since the start, and the name of the signal or of the act."""
 
     at_s: float
     what: str
@@ -49,30 +49,30 @@ def limits(timeout: float = 10.0, kill_after: float = 2.0, number: int = TERM, l
     return Limits(START_S, timeout, kill_after, int(number), leftovers)
 
 
-def climb(given: Limits, events: Iterable[tuple[float, Event]] = (), until_s: float = 60.0) -> tuple[list[Done], str]:
-    """What is done, and the reason: nothing of the command ever ends, but for a shell that an event says has exited.
+def climb(given: Limits, events: Iterable[tuple[float, Event]] = (), until_s: float = 60.0) -> tuple[list[Action], str]:
+    """Run a ladder. Returns its actions and its reason. Processes never end, but an event can end the shell.
 
-    Time jumps to the next event, or to the moment the ladder has asked for. SIGKILL's repetitions are left out: once it
-    is sent, the guard is a little late each time, so that there are few of them.
+    Time jumps to the next event, or to the ladder's ``due_at``. After the first SIGKILL it advances by 0.25 s at least,
+    so that SIGKILL is repeated only a few times. The repetitions are left out of the actions.
     """
     ladder = Ladder(given)
     waiting = sorted(events, key=lambda event: event[0])
-    done: list[Done] = []
+    actions: list[Action] = []
     now = START_S
     while now <= START_S + until_s:
         while waiting and START_S + waiting[0][0] <= now:
             waiting.pop(0)[1](ladder, now)
         while (step := ladder.next_step(now)) is not None:
             what = signal.Signals(step.signal).name if step.act is Act.SIGNAL else step.act.name
-            if not (what == "SIGKILL" and done and done[-1].what == "SIGKILL"):
-                done.append(Done(round(now - START_S, 6), what))
+            if not (what == "SIGKILL" and actions and actions[-1].what == "SIGKILL"):
+                actions.append(Action(round(now - START_S, 6), what))
             if step.act in (Act.RELEASE, Act.GIVE_UP):
-                return done, ladder.reason
+                return actions, ladder.reason
         event_at = START_S + waiting[0][0] if waiting else math.inf
-        assert ladder.due_at > now, "due, and nothing to do: the guard would turn for ever"
-        is_killing = bool(done) and done[-1].what == "SIGKILL"
+        assert ladder.due_at > now, "a step is due, and there is none: the guard would loop without a pause"
+        is_killing = bool(actions) and actions[-1].what == "SIGKILL"
         now = min(event_at, max(ladder.due_at, now + 0.25) if is_killing else ladder.due_at)
-    return done, ladder.reason
+    return actions, ladder.reason
 
 
 GAVE_UP = "GIVE_UP"
@@ -202,10 +202,10 @@ GAVE_UP = "GIVE_UP"
         ),
     ],
 )
-def test_each_way_to_end(
+def test_each_ending_sends_its_signals_in_time(
     given: Limits, events: list[tuple[float, Event]], expected: list[tuple[float, str]], reason: str
 ) -> None:
-    assert climb(given, events) == ([Done(*each) for each in expected], reason)
+    assert climb(given, events) == ([Action(*each) for each in expected], reason)
 
 
 def test_sigkill_is_repeated_until_the_ladder_gives_up() -> None:
@@ -218,8 +218,8 @@ def test_sigkill_is_repeated_until_the_ladder_gives_up() -> None:
     assert kills == pytest.approx(GIVE_UP_AFTER_S / KILL_AGAIN_AFTER_S, rel=0.02)
 
 
-def test_a_late_guard_skips_nothing() -> None:
-    """Woken long after the deadline, it still begins gently, and grants the whole grace."""
+def test_a_late_guard_skips_no_signal_and_shortens_no_grace() -> None:
+    """Woken long after the deadline, it still sends the gentle signal first, and waits for the whole grace."""
     ladder = Ladder(limits(1, 2))
     late = START_S + 50
     assert ladder.next_step(late) == (Act.SIGNAL, TERM)
@@ -246,28 +246,28 @@ GIVEN = [
 
 
 @pytest.mark.parametrize("given", GIVEN, ids=lambda given: "-".join(map(str, given[1:])))
-def test_whatever_happens_in_whatever_order(given: Limits) -> None:
-    """Two events of any kind at any time: it ends, in time; nothing gentle follows SIGKILL; every grace is whole."""
+def test_any_two_events_lead_to_a_timely_end_with_whole_graces(given: Limits) -> None:
+    """Two events of any kind at any time: the command ends in time, SIGKILL comes last, and no grace is shortened."""
     names = itertools.product(EVENTS, TIMES_S, EVENTS, TIMES_S)
     for first, first_s, second, second_s in names:
-        done, reason = climb(given, [(first_s, EVENTS[first]), (second_s, EVENTS[second])])
-        case = f"{first} at {first_s}, {second} at {second_s}: {done}"
-        assert done[-1].what in ("GIVE_UP", "RELEASE"), case
-        assert done[-1].at_s <= 4 + 2 * given.kill_after + GIVE_UP_AFTER_S, case
-        signals = [each for each in done if each.what.startswith("SIG")]
-        if done[-1].what == "RELEASE":
+        actions, reason = climb(given, [(first_s, EVENTS[first]), (second_s, EVENTS[second])])
+        case = f"{first} at {first_s}, {second} at {second_s}: {actions}"
+        assert actions[-1].what in ("GIVE_UP", "RELEASE"), case
+        assert actions[-1].at_s <= 4 + 2 * given.kill_after + GIVE_UP_AFTER_S, case
+        signals = [each for each in actions if each.what.startswith("SIG")]
+        if actions[-1].what == "RELEASE":
             assert (given.leftovers, reason, signals) == ("leave", "exited", []), case
             continue
         assert [each.what for each in signals].count("SIGKILL") == 1, case
         assert signals[-1].what == "SIGKILL", case
-        assert done[-1].at_s == pytest.approx(signals[-1].at_s + GIVE_UP_AFTER_S, abs=0.3), case
+        assert actions[-1].at_s == pytest.approx(signals[-1].at_s + GIVE_UP_AFTER_S, abs=0.3), case
         pressed = "press" in first + second
         for earlier, later in itertools.pairwise(signals):
             if not pressed:
                 assert later.at_s - earlier.at_s == pytest.approx(given.kill_after), case
         causes_s = [at for name, at in ((first, first_s), (second, second_s)) if name != "extend"]
         assert signals[0].at_s >= min([given.timeout, *causes_s]), case
-        notices = [each for each in done if each.what == "NOTICE"]
+        notices = [each for each in actions if each.what == "NOTICE"]
         assert len(notices) <= 1, case
         if notices:
             assert notices[0].at_s >= NOTICE_AFTER_S, case

@@ -1,6 +1,6 @@
-"""An interrupt between two moments: Python has looked for signals, and poll(2) has not begun to wait.
+"""An interrupt that comes after Python has checked for signals and before poll(2) begins to wait.
 
-The window is short, so we make it long: a library that is loaded before libc's and sleeps in front of each poll(2).
+The time between these two is short. To make it long, a preloaded library sleeps before each poll(2).
 """
 
 from __future__ import annotations

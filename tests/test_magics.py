@@ -15,7 +15,7 @@ from .kernels import Kernel, named_children
 from .watching import wait_until
 
 
-def _plain(text: str) -> str:
+def _without_colours(text: str) -> str:
     return re.sub(r"\x1b\[[0-9;]*m", "", text)
 
 
@@ -29,7 +29,7 @@ def test_the_help_has_every_option(kernel: Kernel, magic: str) -> None:
     while reply["parent_header"].get("msg_id") != message:
         reply = kernel.client.get_shell_msg(timeout=20)
     (payload,) = reply["content"]["payload"]
-    text = _plain(payload["data"]["text/plain"])
+    text = _without_colours(payload["data"]["text/plain"])
     assert f"{magic} [options] TIMEOUT" in text
     for option in spec.OPTIONS:
         assert ", ".join(option.flags) + (f" {option.metavar}" if option.metavar else "") in text
@@ -54,8 +54,8 @@ def _completions(kernel: Kernel, code: str) -> list[str]:
         ("%%timeout_s", ["%%timeout_shell"]),
     ],
 )
-def test_completion(kernel: Kernel, code: str, expected: list[str]) -> None:
-    """Among what IPython's own matchers offer for the line, taken for Python."""
+def test_options_values_and_magics_are_completed(kernel: Kernel, code: str, expected: list[str]) -> None:
+    """IPython's own matchers may offer more, because they read the line as Python."""
     assert set(expected) <= set(_completions(kernel, code))
 
 
@@ -65,7 +65,7 @@ def test_config_sets_the_defaults(fresh_kernel: Kernel) -> None:
     fresh_kernel.run("%%timeout_shell --result r\ntrap '' INT; sleep 60; sleep 61")
     assert fresh_kernel.value("r.timeout, [s.signal for s in r.signals]") == "(0.3, ['SIGINT', 'SIGKILL'])"
     fresh_kernel.run("%%timeout_shell -s TERM --result r\nsleep 60")
-    assert fresh_kernel.value("r.signals[0].signal") == "'SIGTERM'", "what is given goes before what is configured"
+    assert fresh_kernel.value("r.signals[0].signal") == "'SIGTERM'", "an option must override the config"
 
 
 def test_config_refuses_what_the_option_refuses(fresh_kernel: Kernel) -> None:
@@ -138,7 +138,7 @@ def test_result_and_exit_code_are_set_on_failure_too(kernel: Kernel, code: str, 
     assert kernel.value("r.returncode, _exit_code") == f"({returncode}, {returncode})"
 
 
-def test_the_exit_code_is_set_as_the_sibling_sets_it(kernel: Kernel) -> None:
+def test_the_exit_code_is_set_as_after_an_exclamation_mark(kernel: Kernel) -> None:
     for command in ("exit 3", "true"):
         kernel.run(f"!{command}")
         expected = kernel.value("_exit_code")
@@ -147,7 +147,7 @@ def test_the_exit_code_is_set_as_the_sibling_sets_it(kernel: Kernel) -> None:
 
 
 @pytest.mark.parametrize("flag", ["--no-raise", "--no-raise-error"])
-def test_no_raise_tells_instead(kernel: Kernel, flag: str) -> None:
+def test_no_raise_prints_the_summary_instead(kernel: Kernel, flag: str) -> None:
     failed = kernel.run(f"%%timeout_shell {flag} 9\nexit 3")
     assert re.fullmatch(r"\[pgtimeout\] exit code 3 \(.*\)\n", failed.stderr)
     late = kernel.run(f"%%timeout_shell {flag} 0.2\nsleep 60")
@@ -155,13 +155,13 @@ def test_no_raise_tells_instead(kernel: Kernel, flag: str) -> None:
     assert kernel.run(f"%%timeout_shell {flag} 9\ntrue").text == ""
 
 
-def test_an_interrupt_raises_whatever_no_raise_says_and_leaves_a_result(kernel: Kernel) -> None:
+def test_an_interrupt_raises_despite_no_raise_and_sets_the_result(kernel: Kernel) -> None:
     cell = kernel.submit("%%timeout_shell --no-raise --result r 30\necho ready; sleep 60")
     kernel.wait_for_text(cell, "ready")
     kernel.interrupt()
     kernel.wait(cell)
     assert cell.ename == "KeyboardInterrupt"
-    (line,) = _plain(cell.traceback).splitlines()
+    (line,) = _without_colours(cell.traceback).splitlines()
     assert line.startswith("KeyboardInterrupt: interrupted: SIGINT to ")
     assert kernel.value("r.interrupted, r.reason, r.survivors") == "(True, 'interrupted', ())"
 
@@ -172,7 +172,7 @@ NASTY = ["$(touch {}) `touch {}` $HOME", "'; touch {}; '", '"; touch {}; "', "tw
 
 
 @pytest.mark.parametrize("text", NASTY)
-def test_env_hands_a_variable_over_as_it_is(kernel: Kernel, tmp_path: Path, text: str) -> None:
+def test_env_passes_a_variable_unchanged(kernel: Kernel, tmp_path: Path, text: str) -> None:
     value = text.format(*[tmp_path / "injected"] * 2)
     kernel.run(f"value = {value!r}")
     kernel.run('%%timeout_shell --env value --result r 9\nprintf %s "$value"')
@@ -193,30 +193,30 @@ def test_env_takes_texts_numbers_and_paths(kernel: Kernel) -> None:
 
 
 @pytest.mark.parametrize("text", ["{x}", "$x", "{x + 1}", "$$x", "{{x}}", "${{HOME}}", "$undefined_x", "a{x}$y b"])
-def test_a_line_is_expanded_as_the_sibling_does(kernel: Kernel, text: str) -> None:
+def test_a_line_is_expanded_as_after_an_exclamation_mark(kernel: Kernel, text: str) -> None:
     kernel.run("x, y = 41, 'a b'")
     kernel.run(f"expected = !echo {text}")
     kernel.run(f"r = %run_timed 9 echo {text}")
     assert kernel.value("r.stdout.splitlines() == list(expected)") == "True"
 
 
-def test_a_line_is_expanded_in_the_function_that_calls_it(kernel: Kernel) -> None:
+def test_a_line_is_expanded_with_local_variables_of_its_function(kernel: Kernel) -> None:
     kernel.run("def f(local):\n    r = %run_timed 9 echo {local}\n    return r.stdout")
     assert kernel.value("f('inside')") == "'inside\\n'"
 
 
-def test_a_cell_is_never_touched(kernel: Kernel) -> None:
+def test_a_cell_is_never_expanded(kernel: Kernel) -> None:
     kernel.run("x = 41")
     reply = kernel.run("%%timeout_shell 9\nx=shell; y={x}; echo $x ${x} {x} $y \"{x!r}\" '$x' %d %x")
     assert reply.stdout == "shell shell {x} {x} {x!r} $x %d %x\n"
 
 
-def test_a_script_is_not_on_its_own_standard_input(kernel: Kernel) -> None:
+def test_a_script_cannot_read_itself_from_stdin(kernel: Kernel) -> None:
     reply = kernel.run('%%timeout_shell 9\nread first; echo "<$first>"\ncat\necho last')
     assert reply.stdout == "<>\nlast\n"
 
 
-def test_output_and_errors_go_where_they_belong_and_keep_their_colour(kernel: Kernel) -> None:
+def test_stdout_and_stderr_stay_apart_and_keep_their_colours(kernel: Kernel) -> None:
     reply: Any = kernel.run("%%timeout_shell 9\nprintf '\\033[31mred\\033[0m'; echo err >&2")
     assert (reply.stdout, reply.stderr) == ("\x1b[31mred\x1b[0m", "err\n")
 
@@ -230,13 +230,13 @@ def test_output_comes_while_the_command_runs(kernel: Kernel, tmp_path: Path) -> 
     assert cell.stdout == "first\nlast\n"
 
 
-def test_processes_left_after_the_shell_are_told_of_and_waited_for(kernel: Kernel) -> None:
+def test_processes_left_after_the_shell_are_reported_and_waited_for(kernel: Kernel) -> None:
     reply = kernel.run("%%timeout_shell 20\n(sleep 1.6; echo late) & exit 0")
     assert reply.stdout == "late\n"
     pattern = r"\[pgtimeout\] the shell has ended \(exit code 0\); waiting for \d process(es)?: \w+ \(\d+\).*\n"
     assert re.fullmatch(pattern, reply.stderr)
 
 
-def test_strict_mode_and_a_failing_line(kernel: Kernel) -> None:
+def test_strict_mode_stops_at_a_failing_line(kernel: Kernel) -> None:
     reply = kernel.execute("%%timeout_shell --strict 9\necho one\nfalse\necho two")
     assert (reply.stdout, reply.ename) == ("one\n", "CommandFailed")

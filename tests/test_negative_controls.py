@@ -1,6 +1,6 @@
-"""The tests of survivors can fail: with a mechanism switched off, or with the usual recipes, something survives.
+"""The tests of survivors can fail: with a mechanism switched off, or with the usual recipe, processes survive.
 
-Each test ends with the clean-up of what it has shown to survive, by the fixture ``mark``.
+The fixture ``mark`` kills the survivors at the end of each test.
 """
 
 from __future__ import annotations
@@ -12,19 +12,19 @@ import pytest
 
 from .forking import forked_pid, forking_stdout
 from .kernels import LOAD, Kernel
-from .tampering import tampered
+from .tampering import tampering_cell
 from .watching import program, survivors, wait_until, wait_until_gone
 
 LONG_S = 1.5
-"""Longer than a guard takes here: the grace is 0.3 s."""
+"""Longer than a guard needs to end a command here: the grace is 0.3 s."""
 
-WITHOUT_SUBREAPERS = tampered("import ipython_pgtimeout.helper.prctl as p; p.become_subreaper = lambda: None")
+WITHOUT_SUBREAPERS = tampering_cell("import ipython_pgtimeout.helper.prctl as p; p.become_subreaper = lambda: None")
 WITHOUT_PIDFD = """
 from ipython_pgtimeout.caller import connection
 assert connection._pidfd_of_this_process() >= 0
 connection._pidfd_of_this_process = lambda: -1
 """
-WITHOUT_US = """
+USUAL_RECIPE = """
 import os, signal, subprocess
 shell = subprocess.Popen({command!r}, shell=True, start_new_session=True)
 try:
@@ -34,7 +34,8 @@ except subprocess.TimeoutExpired:
 """
 
 
-@pytest.mark.parametrize("name", ["hidden_daemon.py", "pipe_holder.sh"])  # they write nothing to a pipe nobody reads
+# These programs write nothing after "ready", so SIGPIPE can't end them.
+@pytest.mark.parametrize("name", ["hidden_daemon.py", "pipe_holder.sh"])
 def test_without_subreapers_an_orphan_survives(mark: str, name: str) -> None:
     with Kernel(WITHOUT_SUBREAPERS, LOAD) as kernel:
         kernel.execute(f"%%timeout_shell 1 --kill-after 0.3\n{program(name, mark)}")
@@ -51,21 +52,21 @@ def test_without_pidfd_a_forked_child_hides_the_death_of_the_kernel(mark: str) -
             assert wait_until_gone(mark, LONG_S)
         finally:
             os.kill(child, signal.SIGKILL)
-        assert not wait_until_gone(mark, 5), "the child was all that kept the guard from knowing"
+        assert not wait_until_gone(mark, 5), "the guard must notice the death once the child is gone"
 
 
 @pytest.mark.parametrize("name", ["own_session.sh", "own_group.sh", "ignores.sh", "daemon.py", "hidden_daemon.py"])
-def test_without_us_they_survive(mark: str, name: str) -> None:
+def test_programs_survive_the_usual_recipe(mark: str, name: str) -> None:
     """The usual recipe: a new session, and SIGTERM to its process group at the deadline."""
     with Kernel() as kernel:
-        kernel.run(WITHOUT_US.format(command=program(name, mark), timeout_s=1))
+        kernel.run(USUAL_RECIPE.format(command=program(name, mark), timeout_s=1))
         assert wait_until_gone(mark, LONG_S)
 
 
-def test_without_us_what_does_nothing_special_does_not_survive(mark: str) -> None:
-    """The control of the control: the recipe above does end something."""
+def test_ordinary_programs_do_not_survive_the_usual_recipe(mark: str) -> None:
+    """The control of the test above: the usual recipe does end processes that do not resist."""
     with Kernel() as kernel:
-        reply = kernel.submit(WITHOUT_US.format(command=program("two_sleeps.sh", mark), timeout_s=1))
+        reply = kernel.submit(USUAL_RECIPE.format(command=program("two_sleeps.sh", mark), timeout_s=1))
         assert wait_until(lambda: survivors(mark), 10)
         kernel.wait(reply)
         assert not wait_until_gone(mark, LONG_S)

@@ -1,5 +1,5 @@
-"""What a reader may expect of every notebook of the course, checked in the files. That they run, and show what is
-saved in them, is checked by ``pytest --nbval``.
+"""Requirements on every notebook of the course, checked in the files. ``pytest --nbval`` checks that the notebooks run
+and show their saved outputs.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def _prose(notebook: Notebook) -> str:
 
 
 def _section(notebook: Notebook, heading: str) -> str:
-    """What stands under a heading of the second level that begins so, up to the next one."""
+    """The text below the second-level heading that begins with ``heading``, up to the next one."""
     found = re.search(rf"^## {heading}.*?\n(.*?)(?=^## |\Z)", _prose(notebook), re.MULTILINE | re.DOTALL)
     return found[1] if found else ""
 
@@ -54,7 +54,7 @@ def _tags(cell: Any) -> list[str]:
 
 
 def _texts(cell: Any) -> Iterator[str]:
-    """All that a cell shows, but for its images."""
+    """All texts that a cell shows."""
     for output in cell.outputs:
         yield output.get("text", "")
         yield "\n".join(output.get("traceback", []))
@@ -62,8 +62,7 @@ def _texts(cell: Any) -> Iterator[str]:
 
 
 def _asserts(cell: Any) -> list[str]:
-    """The assertions of a cell that are checked when it is run, those left out that may be passed by: in functions
-    it only defines, and where an exception is caught."""
+    """The assertions of a cell, without those in functions, classes and except clauses, which may not be run."""
     tree = ast.parse(TransformerManager().transform_cell(cell.source))  # type: ignore[no-untyped-call]
     to_visit: list[ast.AST] = [*tree.body]
     found = []
@@ -99,7 +98,7 @@ def exercises(notebook: Notebook) -> Iterator[str]:
         if not re.search(r"<details><summary>Answer</summary>\n\n.{20,}\n</details>", exercise, re.DOTALL):
             yield f"no answer to{exercise[:60]!r}"
     if not any("solution" in _tags(cell) for cell in _code(notebook)):
-        yield "no answer is run"
+        yield "no cell runs a solution"
 
 
 def outputs(notebook: Notebook) -> Iterator[str]:
@@ -111,7 +110,7 @@ def outputs(notebook: Notebook) -> Iterator[str]:
         yield "no picture is saved"
     for cell in _code(notebook):
         if "print(" in cell.source and not cell.outputs and not cell.source.lstrip().startswith(("def ", "import ")):
-            yield f"{cell.id} prints, and nothing is saved"
+            yield f"{cell.id} prints, and no output is saved"
 
 
 def errors(notebook: Notebook) -> Iterator[str]:
@@ -122,7 +121,7 @@ def errors(notebook: Notebook) -> Iterator[str]:
 
 
 def claims(notebook: Notebook) -> Iterator[str]:
-    """Whatever shows something also asserts something, in the cell; a script's result is asserted in a later one."""
+    """Each cell with output also has an assertion. For a script, one of the next two cells asserts its result."""
     cells = _code(notebook)
     for index, cell in enumerate(cells):
         if not cell.outputs or "raises-exception" in _tags(cell) or _asserts(cell):
@@ -152,7 +151,7 @@ def cleanliness(notebook: Notebook) -> Iterator[str]:
     if "def clean_up" in "".join(cell.source for cell in _code(notebook)):
         last = _code(notebook)[-1]
         if "clean_up()" not in last.source or "naps() == []" not in _asserts(last):
-            yield "it does not end with a look at what is left"
+            yield "it does not end with a check for leftover processes"
 
 
 def links(notebook: Notebook) -> Iterator[str]:
@@ -175,7 +174,7 @@ CHECKS: tuple[Callable[[Notebook], Iterator[str]], ...] = (
 
 @pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
 @pytest.mark.parametrize("path", PATHS, ids=lambda path: path.stem)
-def test_what_a_reader_may_expect(path: Path, check: Callable[[Notebook], Iterator[str]]) -> None:
+def test_a_notebook_meets_the_requirements(path: Path, check: Callable[[Notebook], Iterator[str]]) -> None:
     assert list(check(_read(path))) == []
 
 
@@ -183,89 +182,89 @@ def test_the_course_is_complete() -> None:
     assert [path.name[:2] for path in PATHS] == ["00", "01", "02", "03", "04", "05"]
 
 
-# -- and each check can fail ---------------------------------------------------------------------------------------
+# -- the negative control: each check can fail ---------------------------------------------------------------------
 
 
-def _without_heading(notebook: Notebook) -> None:
+def _remove_heading(notebook: Notebook) -> None:
     notebook.cells[0].source = notebook.cells[0].source.replace("## Goals", "Goals")
 
 
-def _without_answer(notebook: Notebook) -> None:
+def _remove_answers(notebook: Notebook) -> None:
     for cell in notebook.cells:
         cell.source = cell.source.replace("</details>", "")
 
 
-def _not_run(notebook: Notebook) -> None:
+def _remove_execution_count(notebook: Notebook) -> None:
     _code(notebook)[-1].execution_count = None
 
 
-def _failed(notebook: Notebook) -> None:
+def _add_error(notebook: Notebook) -> None:
     error = {"output_type": "error", "ename": "ValueError", "evalue": "no", "traceback": []}
     _code(notebook)[0].outputs.append(nbformat.from_dict(error))  # type: ignore[no-untyped-call]
 
 
-def _show(cell: Any, text: str) -> None:
+def _add_output(cell: Any, text: str) -> None:
     output = {"output_type": "stream", "name": "stdout", "text": text}
     cell.outputs.append(nbformat.from_dict(output))  # type: ignore[no-untyped-call]
 
 
-def _claims_without_assert(notebook: Notebook) -> None:
+def _assert_in_uncalled_function(notebook: Notebook) -> None:
     cell = _code(notebook)[-1]
     cell.source = "def later():\n    assert True\nprint('nothing is left')"
-    _show(cell, "nothing is left\n")
+    _add_output(cell, "nothing is left\n")
 
 
-def _claims_only_when_it_fails(notebook: Notebook) -> None:
+def _assert_in_except_clause(notebook: Notebook) -> None:
     cell = _code(notebook)[-1]
     cell.source = "try:\n    print('fails')\nexcept ValueError:\n    assert True"
-    _show(cell, "fails\n")
+    _add_output(cell, "fails\n")
 
 
-def _claims_an_unchecked_result(notebook: Notebook) -> None:
+def _leave_result_unchecked(notebook: Notebook) -> None:
     cell = _code(notebook)[-1]
     cell.source = "%%timeout_shell --result r 5\necho nothing is left"
-    _show(cell, "nothing is left\n")
+    _add_output(cell, "nothing is left\n")
 
 
-def _compares_times(notebook: Notebook) -> None:
+def _compare_times(notebook: Notebook) -> None:
     _code(notebook)[-1].metadata.pop("tags", None)
-    _show(_code(notebook)[-1], "all are gone (2.0 s)\n")
+    _add_output(_code(notebook)[-1], "all are gone (2.0 s)\n")
 
 
-def _shows_a_home(notebook: Notebook) -> None:
-    _show(_code(notebook)[-1], "1234 /home/someone/bin/python\n")
+def _show_home_directory(notebook: Notebook) -> None:
+    _add_output(_code(notebook)[-1], "1234 /home/someone/bin/python\n")
 
 
-def _another_kernel(notebook: Notebook) -> None:
+def _name_another_kernel(notebook: Notebook) -> None:
     notebook.metadata.kernelspec.name = "my-venv"
 
 
-def _leaves_processes(notebook: Notebook) -> None:
+def _omit_clean_up(notebook: Notebook) -> None:
     _code(notebook)[-1].source = "def clean_up(): ..."
 
 
-def _broken_link(notebook: Notebook) -> None:
+def _add_broken_link(notebook: Notebook) -> None:
     notebook.cells[0].source += "[next](06-and-so-on.ipynb)"
 
 
 SPOILED = [
-    (_without_heading, sections),
-    (_without_answer, exercises),
-    (_not_run, outputs),
-    (_failed, errors),
-    (_claims_without_assert, claims),
-    (_claims_only_when_it_fails, claims),
-    (_claims_an_unchecked_result, claims),
-    (_compares_times, stability),
-    (_shows_a_home, cleanliness),
-    (_another_kernel, cleanliness),
-    (_leaves_processes, cleanliness),
-    (_broken_link, links),
+    (_remove_heading, sections),
+    (_remove_answers, exercises),
+    (_remove_execution_count, outputs),
+    (_add_error, errors),
+    (_assert_in_uncalled_function, claims),
+    (_assert_in_except_clause, claims),
+    (_leave_result_unchecked, claims),
+    (_compare_times, stability),
+    (_show_home_directory, cleanliness),
+    (_name_another_kernel, cleanliness),
+    (_omit_clean_up, cleanliness),
+    (_add_broken_link, links),
 ]
 
 
 @pytest.mark.parametrize(("spoil", "check"), SPOILED, ids=lambda function: function.__name__.strip("_"))
-def test_a_notebook_without_it_is_found(
+def test_each_check_finds_a_spoiled_notebook(
     spoil: Callable[[Notebook], None], check: Callable[[Notebook], Iterator[str]]
 ) -> None:
     notebook = copy.deepcopy(_read(PATHS[0]))

@@ -1,4 +1,4 @@
-"""The declared fields: what their values mean, how a magic's line is read, and that whoever repeats them agrees."""
+"""The declared fields: what their values mean, how a magic's line is parsed, and that all copies of them agree."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def test_a_timeout_is_a_duration_of_gnu_timeout_or_ms_or_inf(text: str | float, 
     "text",
     ["", "0", "0.0s", "0ms", "-1", "-inf", "nan", "366d", "1e30", "1w", "2 m", "1m30s", "1_000", "0x10", "½"],
 )
-def test_a_timeout_that_makes_no_sense_is_refused_with_a_right_example(text: str) -> None:
+def test_an_invalid_timeout_is_refused_with_a_correct_example(text: str) -> None:
     with pytest.raises(InputError) as caught:
         TIMEOUT.parsed(text)
     assert "; write for example 30, 1.5, 500ms, 2m, 1h or inf" in caught.value.spelled("TIMEOUT")
@@ -104,7 +104,7 @@ def test_an_unknown_signal_is_refused(text: object) -> None:
 
 
 @pytest.mark.parametrize("text", ["a-b", "1a", "", "a b", "a.b"])
-def test_a_result_goes_into_a_variable(text: str) -> None:
+def test_a_result_name_that_is_no_identifier_is_refused(text: str) -> None:
     with pytest.raises(InputError, match=r"result can't be .*; write the name of a Python variable, for example x"):
         FIELDS["result"].parsed(text)
 
@@ -123,12 +123,12 @@ def test_an_environment_variable_has_a_value_or_is_a_python_variable(text: str, 
 
 
 @pytest.mark.parametrize("text", ["", "=", "=value", "A=\0"])
-def test_an_environment_variable_has_a_name_and_no_nul(text: str) -> None:
+def test_an_environment_variable_without_name_or_with_nul_is_refused(text: str) -> None:
     with pytest.raises(InputError, match="write NAME or NAME=VALUE"):
         values.parse_assignment(text)
 
 
-# What stands after TIMEOUT in %run_timed, and must come out as it went in.
+# Texts after TIMEOUT in %run_timed, which must be returned unchanged.
 COMMANDS = [
     "make test",
     "-v",
@@ -146,14 +146,14 @@ COMMANDS = [
 
 @pytest.mark.parametrize("command", COMMANDS)
 @pytest.mark.parametrize("before", ["30 ", "  30   ", "-k 1 30 ", "--kill-after=1 --strict 30 ", "-e 'A=b c' 30\t"])
-def test_what_follows_the_timeout_of_a_line_is_the_command_verbatim(before: str, command: str) -> None:
+def test_the_text_after_the_timeout_of_a_line_is_the_command_verbatim(before: str, command: str) -> None:
     given, timeout, rest = lines.split(before + command, verbatim=True)
     assert (timeout, rest) == ("30", command)
     assert ("kill_after" in given) == ("k" in before)
 
 
-def _read(line: str) -> tuple[dict[str, Any], str | None, str]:
-    """A cell magic's line, its values parsed as far as they stand in it themselves."""
+def _parse_cell_line(line: str) -> tuple[dict[str, Any], str | None, str]:
+    """Split the line of a cell magic and parse its values, except those of --env and --stdin."""
     given, timeout, rest = lines.split(line, verbatim=False)
     parsed = {name: value if FIELDS[name].parse_text else FIELDS[name].parsed(value) for name, value in given.items()}
     return parsed, timeout, rest
@@ -182,7 +182,7 @@ def _read(line: str) -> tuple[dict[str, Any], str | None, str]:
     ],
 )
 def test_the_cell_magic_takes_options_on_both_sides_of_its_timeout(line: str, expected: dict[str, object]) -> None:
-    assert _read(line) == (expected, "30", "")
+    assert _parse_cell_line(line) == (expected, "30", "")
 
 
 def test_a_timeout_may_be_left_out_of_a_line_of_options() -> None:
@@ -190,7 +190,7 @@ def test_a_timeout_may_be_left_out_of_a_line_of_options() -> None:
     assert lines.split("   ", verbatim=False) == ({}, None, "")
 
 
-def test_what_does_not_belong_behind_the_timeout_of_a_cell_is_handed_back() -> None:
+def test_text_after_the_timeout_of_a_cell_is_returned_as_the_rest() -> None:
     assert lines.split("30 echo hi", verbatim=False) == ({}, "30", "echo hi")
 
 
@@ -216,12 +216,12 @@ def test_a_negative_number_is_a_bad_timeout_and_no_unknown_option(number: str) -
         ("30 --shell ''", "write for example bash"),
     ],
 )
-def test_an_option_that_makes_no_sense_is_refused_in_one_line(line: str, words: str) -> None:
+def test_an_invalid_option_is_refused_in_one_line(line: str, words: str) -> None:
     with pytest.raises(InputError) as caught:
-        _read(line)
-    told = caught.value.spelled(lines.flag_of(caught.value.field))
-    assert words in told
-    assert "\n" not in told
+        _parse_cell_line(line)
+    message = caught.value.spelled(lines.flag_of(caught.value.field))
+    assert words in message
+    assert "\n" not in message
 
 
 def test_every_option_is_completed_and_has_one_reference_entry() -> None:
@@ -260,7 +260,7 @@ def test_the_readme_lists_every_option_with_its_default() -> None:
     assert all(meaning for _, meaning, _ in cells)
 
 
-# -- whoever repeats the declaration agrees with it ---------------------------------------------------------------
+# -- copies of the declaration agree with it -------------------------------------------------------------------
 
 
 def test_the_keywords_of_run_are_the_declared_fields_with_their_defaults() -> None:
@@ -271,7 +271,7 @@ def test_the_keywords_of_run_are_the_declared_fields_with_their_defaults() -> No
         assert parameters[name].default == (inspect.Parameter.empty if required else option.default), name
 
 
-def test_a_result_repeats_what_was_asked_for_under_the_same_names() -> None:
+def test_a_result_repeats_fields_of_the_call_under_the_same_names() -> None:
     result = run("true", "7s", idle="5s")
     asked = make_spec({"command": "true", "timeout": "7s", "idle": "5s"})
     shared = spec.SPEC_FIELDS.keys() & {field.name for field in dataclasses.fields(Result)}
@@ -279,7 +279,7 @@ def test_a_result_repeats_what_was_asked_for_under_the_same_names() -> None:
     assert {name: getattr(result, name) for name in shared} == {name: getattr(asked, name) for name in shared}
 
 
-def test_what_travels_to_the_guard_is_taken_from_the_fields_by_name() -> None:
+def test_the_limits_for_the_guard_are_fields_of_the_same_names() -> None:
     asked = make_spec({"command": "true", "timeout": 7, "signal": "INT", "kill_after": 1, "leftovers": "kill"})
     limits = asked.limits(3.0)
     assert limits._asdict() == {
@@ -316,7 +316,9 @@ def test_a_value_can_be_parsed_twice(option: spec.Option) -> None:
         ({"cwd": 3}, "cwd can't be 3; write for example cwd='/tmp'", "--cwd can't be 3"),
     ],
 )
-def test_an_error_names_the_field_as_its_reader_spells_it(given: dict[str, Any], python: str, magic: str) -> None:
+def test_an_error_spells_the_field_for_python_and_for_the_magics(
+    given: dict[str, Any], python: str, magic: str
+) -> None:
     with pytest.raises(InputError) as caught:
         make_spec({"command": "true", "timeout": 5, **given})
     assert str(caught.value).startswith(python)

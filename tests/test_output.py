@@ -1,5 +1,5 @@
-"""Properties of the rooms between pipe and cell: whatever the bytes and however they are cut, nothing is invented,
-nothing is lost unsaid, and the counts add up."""
+"""Properties of the buffers between pipe and cell. For any bytes in any chunks, the text shown is the text written,
+every loss is reported, and the counts add up."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from .watching import wait_until
 
 GAP = re.compile(r"\[… ([\d,]+) bytes left out …\]\n")
 
-# Whole characters, halves of them, and bytes that are none, in every mixture.
+# Whole characters, parts of characters, and invalid bytes, in any mixture.
 PIECES = st.sampled_from([b"a", b"\n", b"\r", b"\0", "é".encode(), "€".encode(), "😀".encode(), b"\xff", b"\xe2\x82"])
 BYTES = st.one_of(st.lists(PIECES, max_size=60).map(b"".join), st.binary(max_size=200))
 SIZES = st.lists(st.integers(1, 40), min_size=1, max_size=20)
 
 
 def feed(keeper: Keeper, data: bytes, sizes: list[int]) -> str:
-    """What is shown of ``data`` when it comes in chunks of ``sizes``, over and over."""
+    """The text shown of ``data`` when it comes in chunks of ``sizes``, which are used again and again."""
     shown = []
     position = turn = 0
     while position < len(data):
@@ -161,5 +161,5 @@ def test_the_pace_waits_for_room_and_no_longer() -> None:
     assert pace.wait_s(40) == 0.0
     assert 0.2 < pace.wait_s(41) <= 0.3
     pace.note(40)
-    assert 0.2 < pace.wait_s(1_000_000) <= 0.3  # more than ever fits: an empty window must do
+    assert 0.2 < pace.wait_s(1_000_000) <= 0.3  # more than ever fits: it is sent when the window is empty
     assert wait_until(lambda: pace.wait_s(100) == 0.0, 5)

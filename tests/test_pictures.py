@@ -1,4 +1,4 @@
-"""What became of a command's processes: recorded truly, drawn as text and HTML, harmless whatever the names."""
+"""The lives of a command's processes: recorded correctly, drawn as text and HTML, safe with hostile names."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def lives_of(result: Result, word: str) -> list[Life]:
 
 
 @pytest.mark.alone
-def test_each_process_is_recorded_with_its_place_and_its_time() -> None:
+def test_each_process_is_recorded_with_group_session_and_times() -> None:
     result = run("sleep 0.91 & setsid sleep 0.92 & set -m; sleep 0.93 & wait; sleep 0.3", 20)
     (shell,) = (life for life in result.processes if life.pid == result.pid)
     (plain,), (session,), (group,) = (lives_of(result, f"sleep 0.9{n}") for n in (1, 2, 3))
@@ -54,13 +54,13 @@ def test_an_orphan_is_marked_as_adopted_and_its_end_is_exact() -> None:
     assert orphan.end == pytest.approx(result.duration, abs=0.05)
 
 
-def test_an_orphan_too_quick_for_any_walk_is_still_seen() -> None:
+def test_an_orphan_too_quick_for_any_walk_is_recorded() -> None:
     result = run("(setsid true &); sleep 0.05", 20)
     assert [life for life in result.processes if life.adopted]
 
 
 @pytest.mark.alone
-def test_who_was_killed_has_ended_and_the_signals_say_when() -> None:
+def test_killed_processes_end_at_sigkill_and_the_signals_are_drawn() -> None:
     result = run("trap '' TERM; sleep 61 & sleep 62 & wait", 0.5, kill_after=0.3)
     assert len(result.processes) == 3
     assert all(life.end == pytest.approx(0.8, abs=0.2) for life in result.processes)
@@ -69,15 +69,15 @@ def test_who_was_killed_has_ended_and_the_signals_say_when() -> None:
 
 
 @pytest.mark.alone
-def test_who_heeds_a_signal_ends_there_and_not_with_the_rest() -> None:
-    """Its parent reaps it, so that the guard learns of its end only by looking."""
+def test_a_process_that_ends_on_sigterm_ends_before_the_rest() -> None:
+    """Its parent reaps it, so only a look tells the guard of its end."""
     result = run("sleep 63 & trap '' TERM; sleep 64 & while :; do wait; done", 1, kill_after=1)
-    (gentle,), (deaf,) = lives_of(result, "sleep 63"), lives_of(result, "sleep 64")
-    assert gentle.end == pytest.approx(1.05, abs=0.2)
-    assert deaf.end == pytest.approx(2.0, abs=0.2)
+    (terminated,), (killed,) = lives_of(result, "sleep 63"), lives_of(result, "sleep 64")
+    assert terminated.end == pytest.approx(1.05, abs=0.2)
+    assert killed.end == pytest.approx(2.0, abs=0.2)
 
 
-def test_a_zombie_that_is_adopted_late_is_no_second_life() -> None:
+def test_a_zombie_that_is_adopted_late_is_recorded_once() -> None:
     result = run("sleep 65 & trap '' TERM; exec sleep 66", 1, kill_after=1)
     assert sorted(life.command for life in result.processes) == ["sleep 65", "sleep 66"]
 
@@ -90,7 +90,7 @@ def test_no_more_lives_than_the_limit_are_kept() -> None:
 
 
 class Page(html.parser.HTMLParser):
-    """What a browser makes of it: the elements, and the text outside of style."""
+    """The elements of an HTML text, and its text outside of style elements."""
 
     def __init__(self, source: str) -> None:
         super().__init__()
@@ -125,10 +125,10 @@ def assert_inert(source: str) -> Page:
 
 @pytest.fixture
 def hostile() -> Iterator[subprocess.Popen[bytes]]:
-    """A process whose command line is an attack."""
+    """A process whose command line would inject a script into a page."""
     process = subprocess.Popen(["bash", "-c", 'exec -a "$0" sleep 100', HOSTILE])
     try:
-        # Not its name: execve(2) sets that a moment before the new arguments can be read.
+        # Wait for the arguments, not for the name: execve(2) sets the name a moment earlier.
         assert wait_until(lambda: psutil.Process(process.pid).cmdline()[:1] == [HOSTILE], 10)
         yield process
     finally:
@@ -154,7 +154,7 @@ def test_hostile_names_are_inert_in_the_timeline() -> None:
 
 
 @given(text=st.text())
-def test_nothing_escapes_the_escape(text: str) -> None:
+def test_escaped_text_has_no_markup_and_no_hidden_characters(text: str) -> None:
     escaped = markup.escape(text, 10_000)
     assert not set(escaped) & set("<>\"'\n\r\t\0\x1b\u202e\u2066\u200b")
     assert not re.search(r"&(?!amp;|lt;|gt;|quot;|#x27;)", escaped)
@@ -162,7 +162,7 @@ def test_nothing_escapes_the_escape(text: str) -> None:
 
 
 @given(text=st.text(max_size=50))
-def test_what_can_be_seen_stays_as_it_is(text: str) -> None:
+def test_printable_text_stays_unchanged(text: str) -> None:
     shown = wording.visible(text)
     if text.isprintable() and not any("\ue000" <= character <= "\uf8ff" for character in text):
         assert shown == text
@@ -173,7 +173,7 @@ def test_what_can_be_seen_stays_as_it_is(text: str) -> None:
     ("size", "words"),
     [(0, "0 B"), (999, "999 B"), (1000, "1.0 kB"), (123_456, "123 kB"), (5_250_000, "5.2 MB"), (2e13, "20.0 TB")],
 )
-def test_bytes_are_told_in_words(size: float, words: str) -> None:
+def test_sizes_have_a_suitable_unit(size: float, words: str) -> None:
     assert wording.format_bytes(size) == words
 
 

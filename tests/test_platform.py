@@ -1,4 +1,4 @@
-"""Where it loads, and what its helper processes cost while nothing runs."""
+"""Where the package loads, and what its helper processes cost while no command runs."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ linux_only = pytest.mark.skipif(sys.platform != "linux", reason="reads proc(5)")
 
 
 def test_kernels_and_scripts_import_the_package_that_is_tested(kernel: Kernel) -> None:
-    """The installed one, if the tests import that. A folder of sources beside the tests must not come first."""
+    """For example the installed package. A folder of sources beside the tests must not come first."""
     expected = ipython_pgtimeout.__file__
     assert kernel.value("__import__('ipython_pgtimeout').__file__") == repr(expected)
     with kernel_by_name() as named:  # by the kernelspec python3, as nbclient, nbval and JupyterLab start it
@@ -37,17 +37,17 @@ def test_loading_on_an_unsupported_system_is_one_clear_import_error() -> None:
     last = done.stderr.splitlines()[-1]
     assert last.startswith("ImportError: ipython_pgtimeout needs a POSIX system")
     assert "'nt'" in last
-    assert done.stderr.count("File ") == 2  # the import, and the line that refuses: nothing from deep inside
+    assert done.stderr.count("File ") == 2  # the import, and the line that raises: no deeper frame
 
 
 def test_importing_the_engine_does_not_import_ipython() -> None:
-    """Programs that use run() alone start no slower for it."""
+    """Programs that use only run() must not pay for the import of IPython."""
     code = "import sys, ipython_pgtimeout; print([name for name in ('IPython', 'ipykernel') if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=30, check=True)
     assert done.stdout == "[]\n"
 
 
-def test_loading_the_extension_starts_no_helper_before_it_is_asked_for() -> None:
+def test_importing_the_package_starts_no_helper() -> None:
     code = "import ipython_pgtimeout, psutil; print(psutil.Process().children())"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=30, check=True)
     assert done.stdout == "[]\n"
@@ -59,19 +59,19 @@ def _helpers(kernel: Kernel) -> list[psutil.Process]:
 
 
 @linux_only
-def test_the_helpers_have_nothing_of_ipython_in_them(kernel: Kernel) -> None:
-    """Seen from outside: the kernel maps compiled modules of its dependencies, the helpers none."""
+def test_the_helpers_load_nothing_from_site_packages(kernel: Kernel) -> None:
+    """The kernel maps compiled modules of its dependencies into memory, the helpers map none."""
 
     def mapped(pid: int) -> str:
         return Path(f"/proc/{pid}/maps").read_text()
 
-    assert "site-packages" in mapped(kernel.pid), "the kernel should show what we look for"
+    assert "site-packages" in mapped(kernel.pid), "the kernel must map what the helpers must not"
     for helper in _helpers(kernel):
         assert "site-packages" not in mapped(helper.pid)
 
 
 def test_the_launcher_imports_little() -> None:
-    """And from inside: the modules that its import loads, under the options it is started with."""
+    """Its import loads few modules, under the options that the launcher is started with."""
     code = (
         "import sys, types; package = types.ModuleType('ipython_pgtimeout'); package.__path__ = [sys.argv[1]]\n"
         "sys.modules['ipython_pgtimeout'] = package; import ipython_pgtimeout.helper.launcher\n"
@@ -90,7 +90,7 @@ def test_the_launcher_imports_little() -> None:
 @pytest.mark.alone
 @linux_only
 def test_idle_helpers_do_nothing(kernel: Kernel) -> None:
-    """They wait in poll(2): over a while in which nothing runs, they are not switched to."""
+    """They wait in poll(2): while no command runs, they have no context switches."""
     helpers = _helpers(kernel)
 
     def switches() -> list[int]:
@@ -107,7 +107,7 @@ def test_idle_helpers_do_nothing(kernel: Kernel) -> None:
 @pytest.mark.alone
 @linux_only
 def test_idle_helpers_are_small(kernel: Kernel) -> None:
-    """Proportionally: pages that launcher and guard share count once."""
+    """By proportional set size: pages that launcher and guard share count once."""
     total = 0
     for helper in _helpers(kernel):
         lines = Path(f"/proc/{helper.pid}/smaps_rollup").read_text().splitlines()
@@ -122,7 +122,7 @@ def test_a_command_gets_three_descriptors_and_a_session_of_its_own(kernel: Kerne
     )
     descriptors = reply.stdout.split()[:4]
     assert descriptors[:3] == ["0", "1", "2"]
-    assert descriptors[3] == "3"  # the one by which ls reads the directory
+    assert descriptors[3] == "3"  # ls itself reads the directory through it
     pid, pgid, sid = reply.stdout.split()[4:7]
     assert pid == pgid == sid
     masks = dict(line.split(":\t") for line in reply.stdout.splitlines() if line.startswith("Sig"))

@@ -1,4 +1,4 @@
-"""--pty: a real terminal for the command, and everything about endings as without it."""
+"""--pty gives the command a real terminal. Everything it starts is ended as without a terminal."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from .kernels import Kernel
 from .watching import marked, program, wait_until_gone
 
 
-def test_it_is_a_terminal_with_a_size_and_it_controls_the_session() -> None:
+def test_the_command_has_a_controlling_terminal_with_a_size() -> None:
     tests = "for fd in 0 1 2; do test -t $fd && echo $fd; done; stty size; tty; (tty </dev/tty); ps -o tty= -p $$"
     lines = run(tests, 30, pty=True).stdout.splitlines()
     assert lines[:3] == ["0", "1", "2"]
@@ -22,13 +22,13 @@ def test_it_is_a_terminal_with_a_size_and_it_controls_the_session() -> None:
     assert f"/dev/{lines[6].strip()}" == lines[4]
 
 
-def test_without_it_there_is_none() -> None:
+def test_without_pty_there_is_no_terminal() -> None:
     assert run(
         "test -t 0 || test -t 1 || test -t 2 || echo none; (echo x >/dev/tty) 2>/dev/null || echo no tty", 30
     ).stdout == ("none\nno tty\n")
 
 
-def test_newlines_are_as_written_and_stderr_is_merged_in_order() -> None:
+def test_newlines_stay_unchanged_and_stderr_is_merged_in_order() -> None:
     result = run("for n in {1..300}; do echo o$n; echo e$n >&2; done; printf 'a\\r\\nb'", 30, pty=True)
     assert result.stdout == "".join(f"o{n}\ne{n}\n" for n in range(1, 301)) + "a\r\nb"
     assert (result.stderr, result.stderr_bytes) == ("", 0)
@@ -39,7 +39,7 @@ def test_job_control_works() -> None:
     assert run(script, 30, pty=True).stdout == "1\nback\n"
 
 
-def test_nothing_written_last_is_lost() -> None:
+def test_the_last_output_is_not_lost() -> None:
     for _ in range(50):
         assert run("seq 20000", 30, pty=True).stdout_bytes == 108894
 
@@ -48,14 +48,14 @@ def test_nothing_written_last_is_lost() -> None:
     "prompt",
     ["read x; echo $?; read y; echo $?", "cat; echo $?; cat; echo $?", "read x </dev/tty; echo $?; read y; echo $?"],
 )
-def test_what_would_prompt_meets_the_end_of_file_every_time(prompt: str) -> None:
+def test_every_read_from_the_terminal_gets_end_of_file(prompt: str) -> None:
     result = run(prompt, 20, pty=True)
     assert result.reason == "exited"
     assert result.duration < 10
     assert len(result.stdout.split()) == 2
 
 
-def test_stdin_comes_untouched_while_output_goes_to_the_terminal() -> None:
+def test_stdin_arrives_unchanged_while_output_goes_to_the_terminal() -> None:
     data = bytes(range(256)) * 20_000
     result = run("test -t 1 && wc -c", 30, pty=True, stdin=data)
     assert int(result.stdout) == len(data)
@@ -79,8 +79,8 @@ def test_the_stop_button_works_in_a_terminal(kernel: Kernel, mark: str) -> None:
     assert wait_until_gone(mark, 3) == []
 
 
-def test_the_terminal_hangs_up_with_its_shell_and_spares_who_ignores_that(mark: str) -> None:
-    """As with ssh -t: the session's leader is gone, so its terminal is."""
+def test_only_a_process_that_ignores_the_hangup_outlives_the_shell(mark: str) -> None:
+    """As with ssh -t: the terminal hangs up when the session leader exits."""
     job = f"MARK={mark} sleep 60 &"
     assert run(f"{job} echo started", 30, pty=True).duration < 10
     result = run(f"trap '' HUP; {job} echo started", 30, pty=True, leftovers="leave")

@@ -1,4 +1,4 @@
-"""What comes back: the Result, its sentence, and the exceptions that carry it."""
+"""The Result of a command, its summary, and the exceptions that carry it."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def test_the_summary_is_one_sentence(script: str, options: dict[str, object], se
     assert "\n" not in result.summary()
 
 
-def test_a_signal_says_when_which_and_to_whom() -> None:
+def test_each_signal_is_recorded_with_time_name_and_pids() -> None:
     result = run("trap '' TERM; echo $$; sleep 60; sleep 61", 0.3, kill_after=0.4)
     term, kill = result.signals
     assert (term.signal, kill.signal) == ("SIGTERM", "SIGKILL")
@@ -65,14 +65,14 @@ def test_a_signal_says_when_which_and_to_whom() -> None:
     assert kill.at_s <= result.duration
 
 
-def test_a_result_quacks_like_a_completed_process(failed: Result) -> None:
+def test_a_result_has_the_attributes_of_a_completed_process(failed: Result) -> None:
     assert (failed.args, failed.returncode, failed.stdout, failed.stderr) == ("echo out; exit 3", 3, "out\n", "")
     with pytest.raises(subprocess.CalledProcessError):
         failed.check_returncode()
     assert run("true", 9).check_returncode() is None  # type: ignore[func-returns-value]
 
 
-def test_a_result_is_a_value(failed: Result) -> None:
+def test_a_result_is_immutable_and_can_be_copied(failed: Result) -> None:
     with pytest.raises(dataclasses.FrozenInstanceError):
         failed.returncode = 0  # type: ignore[misc]
     assert pickle.loads(pickle.dumps(failed)) == failed
@@ -99,13 +99,13 @@ def test_an_interrupt_survives_pickling_with_its_result(timed_out: Result) -> No
     assert twin._render_traceback_()[0].endswith(timed_out.summary())  # type: ignore[attr-defined]
 
 
-def test_the_repr_of_an_exception_is_its_sentence() -> None:
+def test_the_repr_of_an_exception_shows_the_summary() -> None:
     result = run("exit 3", 9, env={"A": "x" * 10_000})
     for error in (CommandTimeout(result), CommandFailed(result), make_interrupt(result)):
         assert repr(error) == f"{type(error).__name__}({result.summary()!r})"
 
 
-def test_the_exceptions_are_those_people_catch_already(timed_out: Result, failed: Result) -> None:
+def test_the_exceptions_are_subclasses_of_familiar_ones(timed_out: Result, failed: Result) -> None:
     late, wrong = CommandTimeout(timed_out), CommandFailed(failed)
     assert isinstance(late, subprocess.TimeoutExpired)
     assert not isinstance(late, subprocess.CalledProcessError)
@@ -115,7 +115,7 @@ def test_the_exceptions_are_those_people_catch_already(timed_out: Result, failed
     assert issubclass(InputError, ValueError)
     assert issubclass(GuardDied, RuntimeError)
     stop = make_interrupt(timed_out)
-    assert type(stop) is KeyboardInterrupt  # a plain one, that loops and front ends know
+    assert type(stop) is KeyboardInterrupt  # not a subclass: loops and front ends know the plain one
     assert stop.result is timed_out  # type: ignore[attr-defined]
 
 
@@ -123,7 +123,7 @@ def test_the_exceptions_are_those_people_catch_already(timed_out: Result, failed
     ("returncode", "words"),
     [(0, "exit code 0"), (255, "exit code 255"), (-9, "ended by SIGKILL"), (None, "not ended")],
 )
-def test_a_return_code_in_words(returncode: int | None, words: str) -> None:
+def test_a_return_code_is_described(returncode: int | None, words: str) -> None:
     assert describe_exit(returncode) == words
 
 
@@ -131,19 +131,19 @@ def test_a_return_code_in_words(returncode: int | None, words: str) -> None:
     ("seconds", "words"),
     [(0.0, "0.0 s"), (0.0123, "0.012 s"), (0.0999, "0.100 s"), (0.1, "0.1 s"), (3.21, "3.2 s"), (30.0, "30.0 s")],
 )
-def test_a_measured_time_in_words(seconds: float, words: str) -> None:
+def test_a_measured_time_is_formatted(seconds: float, words: str) -> None:
     assert format_seconds(seconds) == words
 
 
 @pytest.mark.parametrize(
     ("seconds", "words"), [(30.0, "30 s"), (0.3, "0.3 s"), (1e6, "1000000 s"), (math.inf, "inf s")]
 )
-def test_a_time_that_was_set_in_words(seconds: float, words: str) -> None:
+def test_a_time_limit_is_formatted_as_it_was_set(seconds: float, words: str) -> None:
     assert format_limit(seconds) == words
 
 
-def test_a_return_code_of_a_real_time_signal_in_words() -> None:
-    """These have numbers but, for the most part, no names."""
+def test_an_end_by_a_real_time_signal_is_described() -> None:
+    """Most real-time signals have a number but no name."""
     number = signal.SIGRTMIN + 2
     result = run(f"kill -{number} $$", 9)
     assert result.returncode == -number
@@ -170,7 +170,7 @@ def test_the_exceptions_render_as_one_line_in_a_notebook(kernel: Kernel) -> None
         assert reply.evalue == line.removeprefix(f"{name}: ")
 
 
-def test_a_notebook_can_catch_them(kernel: Kernel) -> None:
+def test_a_notebook_can_catch_the_exceptions(kernel: Kernel) -> None:
     reply = kernel.run(
         "import subprocess\n"
         "try:\n    get_ipython().run_line_magic('run_timed', '0.2 sleep 60')\n"

@@ -1,4 +1,7 @@
-"""The house: which room may import which. Read from the files, so that a lazy import counts like any other."""
+"""Which layer of the package may import which. A layer is a folder of the package, or a module beside the folders.
+
+The imports are read from the files, so a lazy import counts like any other.
+"""
 
 from __future__ import annotations
 
@@ -28,9 +31,9 @@ ALLOWED = {
     "magics": {"caller", "pictures", "result", "spec", "values", "wording", "shared"},
     "__init__": {"api", "caller", "magics", "result", "values", "shared"},
 }
-"""From the lowest floor to the highest: what each room may use. A room that is not here may not be."""
+"""The layers that each layer may import, from the lowest layer to the highest. Each file belongs to one of them."""
 MAY_NEED_IPYTHON = {"magics", "result"}
-"""The second only where IPython itself calls it, to show an exception."""
+"""``result`` imports it only in a function that IPython itself calls, to show an exception."""
 
 
 FILES = sorted(PACKAGE.rglob("*.py"))
@@ -52,32 +55,32 @@ def _imports(path: Path) -> Iterator[str]:
             yield from (name if (name := f"{module}.{alias.name}") in MODULES else module for alias in node.names)
 
 
-def _room(path: Path) -> str:
+def _layer(path: Path) -> str:
     return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
-def test_a_room_imports_only_the_rooms_below_it(path: Path) -> None:
-    room = _room(path)
+def test_a_layer_imports_only_the_layers_below_it(path: Path) -> None:
+    layer = _layer(path)
     used = {name.split(".")[1] for name in _imports(path) if name.startswith(f"{NAME}.")}
-    assert used - {room} <= ALLOWED[room]
-    if room not in MAY_NEED_IPYTHON:
+    assert used - {layer} <= ALLOWED[layer]
+    if layer not in MAY_NEED_IPYTHON:
         assert not {name.split(".")[0] for name in _imports(path)} & {"IPython", "traitlets", "ipykernel"}
 
 
-def test_the_floors_are_in_order() -> None:
-    """No circle: each room uses rooms that stand before it in the table."""
-    for floor, (room, used) in enumerate(ALLOWED.items()):
-        assert used <= set(list(ALLOWED)[:floor]), room
+def test_the_layers_are_in_order() -> None:
+    """No layers import each other: each layer may import only layers that come before it in the table."""
+    for position, (layer, used) in enumerate(ALLOWED.items()):
+        assert used <= set(list(ALLOWED)[:position]), layer
 
 
 def test_no_two_files_import_each_other() -> None:
-    """Within a room, too: following imports never leads back."""
+    """This holds within a layer, too: a chain of imports never leads back to its first file."""
     arrows = {name: set(_imports(path)) & MODULES.keys() - {name} for name, path in MODULES.items()}
     while leaves := [name for name, used in arrows.items() if not used & arrows.keys()]:
         for leaf in leaves:
             del arrows[leaf]
-    assert arrows == {}, "these import each other, or something that does"
+    assert arrows == {}, "these files import each other, or import files that do"
 
 
 def test_files_are_short() -> None:
@@ -96,7 +99,7 @@ def test_files_are_short() -> None:
         (f"import {NAME}.helper.launcher", ("IPython", "traitlets", "psutil", "asyncio")),
     ],
 )
-def test_what_is_not_needed_is_not_loaded(code: str, unwanted: tuple[str, ...]) -> None:
+def test_unneeded_modules_are_not_loaded(code: str, unwanted: tuple[str, ...]) -> None:
     show = f"{code}; import sys; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", show], capture_output=True, text=True, timeout=40, check=True)
     loaded = set(done.stdout.split())

@@ -1,4 +1,4 @@
-"""A running command has no loop of its own: whoever has one drives it, and whoever wants it to end says so."""
+"""A running command has no loop of its own. Any loop can drive it, and any thread can stop it."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def by_poll(running: Running) -> None:
 
 
 def by_asyncio(running: Running) -> None:
-    """With the descriptors registered at an event loop, which wakes us for one at a time."""
+    """The descriptors are registered with an event loop, which reports them one at a time."""
 
     async def drive() -> None:
         loop = asyncio.get_running_loop()
@@ -84,38 +84,38 @@ def _run(drive: Driver, **given: object) -> tuple[Result, Shown]:
         return running.result(), shown
 
 
-def test_any_loop_can_drive_it(drive: Driver) -> None:
+def test_any_loop_can_drive_a_command(drive: Driver) -> None:
     result, shown = _run(drive, command="cat; echo err >&2; sleep 0.1; echo out; exit 3", stdin="in\n" * 100_000)
     assert (result.returncode, result.reason, result.stderr) == (3, "exited", "err\n")
     assert result.stdout == "in\n" * 100_000 + "out\n"
     assert "".join(text for stream, text in shown if stream == "stdout") == result.stdout
 
 
-def test_a_deadline_is_kept_whoever_drives_it(drive: Driver) -> None:
+def test_a_deadline_is_kept_with_any_driver(drive: Driver) -> None:
     result, _ = _run(drive, command="sleep 60", timeout=0.3)
     assert result.timed_out
 
 
-def test_silence_is_noticed_whoever_drives_it(drive: Driver) -> None:
+def test_silence_is_noticed_with_any_driver(drive: Driver) -> None:
     result, _ = _run(drive, command="echo once; sleep 60", idle=0.3)
     assert (result.reason, result.stdout) == ("idle", "once\n")
 
 
 def test_a_large_environment_is_sent_in_pieces(drive: Driver) -> None:
-    """Larger than a socket's buffer: what does not fit is sent when the loop says that there is room."""
+    """It is larger than a socket's buffer. The rest is sent when the loop reports that the socket is writable."""
     result, _ = _run(drive, command="echo ${#A}", env=dict.fromkeys("ABCDEFGHIJ", "x" * 120000))
     assert result.stdout == "120000\n"
 
 
 @pytest.mark.parametrize(("presses", "signals"), [(1, ["SIGINT", "SIGTERM"]), (2, ["SIGKILL"])])
-def test_any_source_can_ask_it_to_end(presses: int, signals: list[str], mark: str) -> None:
-    """As the stop button does; here from another thread, once the command has said that it is ready."""
-    said = threading.Event()
+def test_another_thread_can_stop_a_command(presses: int, signals: list[str], mark: str) -> None:
+    """As with the stop button, but from another thread, once the command has printed that it is ready."""
+    is_ready = threading.Event()
     spec = make_spec({"command": f"trap '' INT; echo ready; sleep 60; : {mark}", "timeout": 60})
-    with Running(spec, lambda _stream, _text: said.set()) as running:
+    with Running(spec, lambda _stream, _text: is_ready.set()) as running:
 
         def stop() -> None:
-            assert said.wait(20)
+            assert is_ready.wait(20)
             running.stop(presses)
 
         stopping = threading.Thread(target=stop)
@@ -137,17 +137,17 @@ def test_a_deadline_can_be_moved() -> None:
     assert (result.reason, result.stdout) == ("exited", "made it\n")
 
 
-def test_leaving_it_ends_the_command(mark: str) -> None:
-    """One release path: what the command has started is ended by its guard."""
-    said: Shown = []
+def test_leaving_the_context_ends_the_command(mark: str) -> None:
+    """Whatever the reason for leaving, the guard ends what the command has started."""
+    shown: Shown = []
     spec = make_spec({"command": f"echo ready; trap '' TERM; sleep 60; : {mark}", "timeout": 60, "kill_after": 0.2})
-    with Running(spec, lambda stream, text: said.append((stream, text))) as running:
-        while not said:
+    with Running(spec, lambda stream, text: shown.append((stream, text))) as running:
+        while not shown:
             running.step(list(running.watched)[1:2])
     assert wait_until_gone(mark, 10) == []
 
 
-def test_a_mistake_leaves_nothing_open() -> None:
+def test_bad_input_leaves_no_file_open() -> None:
     before = _open_files()
     for given in ({"cwd": "/no/such/directory"}, {"shell": "no-such-shell"}, {"log": "/no/such/directory/log"}):
         with pytest.raises(InputError):
@@ -161,19 +161,19 @@ def _open_files() -> int:
     return int(psutil.Process().num_fds())
 
 
-def test_its_status_is_told_from_the_first_second_on() -> None:
-    told: list[tuple[Status, int]] = []
+def test_a_status_is_received_after_the_first_second() -> None:
+    received: list[tuple[Status, int]] = []
     spec = make_spec({"command": "echo 12345; sleep 1.8", "timeout": 20})
-    with Running(spec, lambda _s, _t: None, on_status=lambda status, size: told.append((status, size))) as running:
+    with Running(spec, lambda _s, _t: None, on_status=lambda status, size: received.append((status, size))) as running:
         by_poll(running)
-    assert told
-    status, size = told[-1]
+    assert received
+    status, size = received[-1]
     assert (status.returncode, status.signal, size) == (None, "", 6)
     assert "sleep" in status.names
 
 
-def test_a_pace_is_shared_by_threads() -> None:
-    """Thirty threads with output: at 0.1, `deque mutated during iteration` lost a command."""
+def test_a_pace_can_be_shared_by_threads() -> None:
+    """Thirty threads have output. In version 0.1, `deque mutated during iteration` lost a command then."""
     pace = Pace(max_bytes=10_000, window_s=0.01)
     errors: list[BaseException] = []
 
@@ -194,7 +194,7 @@ def test_a_pace_is_shared_by_threads() -> None:
     assert errors == []
 
 
-def test_the_handler_of_before_is_back() -> None:
+def test_the_sigint_handler_is_the_previous_one_afterwards() -> None:
     previous = signal.getsignal(signal.SIGINT)
     _run(by_poll, command="true")
     assert signal.getsignal(signal.SIGINT) is previous

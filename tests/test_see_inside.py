@@ -1,4 +1,4 @@
-"""What happens in the helper processes can be seen: an error of ours reaches the user, and a log tells who did what."""
+"""What happens in the helper processes is visible: their errors reach the user, and a log records their actions."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pathlib import Path
 from ipython_pgtimeout import GuardDied
 
 from .kernels import LOAD, Kernel
-from .tampering import tampered
+from .tampering import tampering_cell
 from .watching import wait_until_gone
 
 BREAKS_WHEN_REAPING = "import ipython_pgtimeout.helper.reaping as r; r.Reaper.reap = lambda self: 1 / 0"
@@ -21,7 +21,7 @@ BREAKS_WHEN_FORKING = "import ipython_pgtimeout.helper.launcher as m; m.Launcher
 
 
 def test_an_error_in_the_guard_is_shown_with_its_traceback(mark: str) -> None:
-    with Kernel(tampered(BREAKS_WHEN_REAPING), LOAD) as kernel:
+    with Kernel(tampering_cell(BREAKS_WHEN_REAPING), LOAD) as kernel:
         reply = kernel.execute(f"%%timeout_shell 20\nsleep 60; : {mark}")
         assert reply.ename == "GuardDied"
         assert re.fullmatch(
@@ -35,42 +35,42 @@ def test_an_error_in_the_guard_is_shown_with_its_traceback(mark: str) -> None:
 
 
 def test_an_error_in_the_launcher_is_shown(mark: str) -> None:
-    with Kernel(tampered(BREAKS_WHEN_FORKING), LOAD) as kernel:
+    with Kernel(tampering_cell(BREAKS_WHEN_FORKING), LOAD) as kernel:
         reply = kernel.execute(f"%%timeout_shell 20\nsleep 60; : {mark}")
         assert reply.ename == "GuardDied"
         assert "ZeroDivisionError: division by zero" in reply.evalue
         assert "launcher.py" in reply.traceback
 
 
-def test_a_launcher_that_cannot_start_says_why() -> None:
-    with Kernel(tampered("import no_such_module"), LOAD) as kernel:
+def test_the_cause_is_shown_if_a_launcher_cannot_start() -> None:
+    with Kernel(tampering_cell("import no_such_module"), LOAD) as kernel:
         reply = kernel.execute("%%timeout_shell 20\ntrue")
         assert reply.ename == "GuardDied"
         assert "ModuleNotFoundError: No module named 'no_such_module'" in reply.evalue
 
 
-def test_a_guard_that_is_killed_is_no_error_of_its_own(kernel: Kernel) -> None:
+def test_a_killed_guard_is_not_reported_as_an_error_of_its_own(kernel: Kernel) -> None:
     reply = kernel.execute("%%timeout_shell 20\nkill -9 $PPID; sleep 60")
     assert reply.evalue.startswith("the guard of this command has died; the launcher has sent SIGKILL")
 
 
-def test_a_death_survives_pickling_with_its_details() -> None:
+def test_guard_died_survives_pickling_with_its_details() -> None:
     error = GuardDied("it has died", "Traceback: boom")
     twin = pickle.loads(pickle.dumps(error))
     assert (type(twin), str(twin), twin.details) == (GuardDied, "it has died", "Traceback: boom")
 
 
-SECRETIVE = """
+WITH_SECRETS = """
 from ipython_pgtimeout import run
 run("echo $SECRET; : in-the-script", 0.5, env={"SECRET": "in-the-environment"}, stdin="on-stdin")
 run("trap '' TERM; sleep 60", 0.3, kill_after=0.2)
 """
 
 
-def test_the_log_tells_what_each_process_did_and_no_secret(tmp_path: Path) -> None:
+def test_the_log_has_the_actions_of_each_process_and_no_secret(tmp_path: Path) -> None:
     log = tmp_path / "debug.log"
     environment = {**os.environ, "PGTIMEOUT_DEBUG": str(log)}
-    subprocess.run([sys.executable, "-c", SECRETIVE], env=environment, timeout=40, check=True)
+    subprocess.run([sys.executable, "-c", WITH_SECRETS], env=environment, timeout=40, check=True)
     lines = log.read_text().splitlines()
     for expected in (
         r"[\d.]+ caller\[\d+\] has started launcher \d+",

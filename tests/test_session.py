@@ -1,4 +1,4 @@
-"""What the session does around the tests: it sums their tables up, and finds what they leave behind."""
+"""What the session does around the tests: it sums up their tables, and finds processes that they leave behind."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def _run_pytest(directory: Path, *options: str) -> subprocess.CompletedProcess[s
     """A session of its own for the files in ``directory``, with two plugins: our conftest.py, and pytest-xdist."""
     plugins = ["-p", "tests.conftest", "-p", "xdist"]
     command = [sys.executable, "-m", "pytest", *plugins, "--rootdir", str(directory), *options, str(directory)]
-    environment = {**os.environ, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}  # all the others would take seconds to load
+    environment = {**os.environ, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}  # the other plugins would take seconds to load
     return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=50)
 
 
@@ -43,7 +43,7 @@ def test_the_tables_of_all_tests_are_summed(tmp_path: Path, options: list[str]) 
     assert done.returncode == 0
 
 
-def test_what_a_worker_leaves_behind_fails_the_session(tmp_path: Path) -> None:
+def test_a_process_left_behind_by_a_worker_fails_the_session(tmp_path: Path) -> None:
     (tmp_path / "test_leaves.py").write_text(LEAVES)
     done = _run_pytest(tmp_path, "-n", "1")
     assert "1 passed" in done.stdout, done

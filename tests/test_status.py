@@ -19,7 +19,7 @@ def texts(displayed: list[dict[str, str]]) -> list[str]:
     return [data["text/plain"] for data in displayed]
 
 
-def test_a_slow_command_has_one_status_that_is_updated_and_ends_as_the_final_word(kernel: Kernel) -> None:
+def test_a_slow_command_has_one_status_that_is_updated_until_it_is_the_summary(kernel: Kernel) -> None:
     reply = kernel.run("%%timeout_shell 30\necho 12345; sleep 2.3")
     *running, last = texts(reply.displayed)
     assert len(running) >= 2
@@ -35,7 +35,7 @@ def test_a_slow_command_has_one_status_that_is_updated_and_ends_as_the_final_wor
 
 
 @pytest.mark.parametrize("cell", ["%%timeout_shell 30\nsleep 0.5", "%%timeout_shell --no-progress 30\nsleep 1.8"])
-def test_nothing_extra_for_a_quick_command_or_where_nobody_looks(kernel: Kernel, cell: str) -> None:
+def test_a_quick_command_or_no_progress_shows_no_status(kernel: Kernel, cell: str) -> None:
     assert kernel.run(cell).displayed == []
 
 
@@ -48,7 +48,7 @@ def test_the_default_is_configured_and_an_option_overrides_it(kernel: Kernel) ->
         kernel.run("%config PgTimeout.progress = True")
 
 
-def test_the_phases_are_told(kernel: Kernel) -> None:
+def test_the_status_shows_the_phases(kernel: Kernel) -> None:
     script = "trap '' TERM; (trap '' TERM; while :; do sleep 0.1; done) & sleep 0.1"
     reply = kernel.execute(f"%%timeout_shell --kill-after 1500ms 2\n{script}")
     assert reply.ename == "CommandTimeout"
@@ -59,7 +59,7 @@ def test_the_phases_are_told(kernel: Kernel) -> None:
     assert re.fullmatch(last, shown.splitlines()[-1])
 
 
-def test_an_interrupted_command_ends_with_its_final_word(kernel: Kernel) -> None:
+def test_the_status_of_an_interrupted_command_ends_as_the_summary(kernel: Kernel) -> None:
     reply = kernel.submit("%%timeout_shell 30\nsleep 60")
     kernel.pump_until(lambda: reply.displayed, 20, reply, "to have a status")
     kernel.interrupt()
@@ -67,7 +67,7 @@ def test_an_interrupted_command_ends_with_its_final_word(kernel: Kernel) -> None
     assert texts(reply.displayed)[-1].startswith("interrupted: SIGINT to 1 process; all are gone")
 
 
-def test_a_headless_run_keeps_the_final_status_alone(tmp_path: Path) -> None:
+def test_a_headless_run_keeps_only_the_final_status(tmp_path: Path) -> None:
     make: Any = nbformat.v4
     notebook = make.new_notebook(cells=[make.new_code_cell(cell) for cell in (LOAD, "%%timeout_shell 30\nsleep 2.2")])
     resources = {"metadata": {"path": str(tmp_path)}}
@@ -97,7 +97,7 @@ def test_the_tree_shows_sessions_groups_leaders_and_states(kernel: Kernel) -> No
         kernel.run("for p in (own, stopped, zombie): p.kill(); p.wait()")
 
 
-def test_the_tree_of_another_process_and_of_all(kernel: Kernel) -> None:
+def test_the_tree_can_start_at_another_process_or_show_all(kernel: Kernel) -> None:
     with subprocess.Popen(["bash", "-c", "sleep 303 & wait"], start_new_session=True) as shell:
         try:
             assert wait_until(lambda: "sleep 303" in kernel.value(f"%pgtree {shell.pid}"), 10)
@@ -110,7 +110,7 @@ def test_the_tree_of_another_process_and_of_all(kernel: Kernel) -> None:
 
 
 @pytest.mark.parametrize("words", ["x", "1 2", "0.5", "-1", "999999999", "--al", "99999999999999999999999"])
-def test_a_tree_that_cannot_be_is_one_clear_line(kernel: Kernel, words: str) -> None:
+def test_a_bad_argument_of_pgtree_is_reported_in_one_line(kernel: Kernel, words: str) -> None:
     reply = kernel.execute(f"%pgtree {words}")
     assert reply.status == "error"
     (line,) = reply.text.splitlines()

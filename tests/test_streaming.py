@@ -1,4 +1,4 @@
-"""What the cell shows while a command writes: at once, in few messages, within a bound, as it was written."""
+"""Output in the cell while a command runs: shown at once, in few messages, bounded, and as it was written."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from .watching import wait_until
 PYTHON = f"{sys.executable} -S -E -u"
 
 
-def test_output_is_shown_while_the_command_runs_a_partial_line_too(kernel: Kernel) -> None:
+def test_output_is_shown_while_the_command_runs_even_a_partial_line(kernel: Kernel) -> None:
     reply = kernel.submit("%%timeout_shell 30\nprintf 'no newline'; printf err >&2; sleep 60")
     kernel.wait_for_text(reply, "no newline")
     kernel.wait_for_text(reply, "err")
@@ -37,15 +37,15 @@ def test_a_progress_bar_takes_few_messages_and_ends_in_its_last_frame(kernel: Ke
 
 
 @pytest.mark.alone
-def test_streams_that_alternate_are_batched_too(kernel: Kernel) -> None:
+def test_alternating_streams_are_batched(kernel: Kernel) -> None:
     reply = kernel.execute("%%timeout_shell 50\nfor n in {1..5000}; do echo o; echo e >&2; done", 55)
     assert reply.stdout == "o\n" * 5000
     assert reply.stderr == "e\n" * 5000
     assert reply.messages < 200
 
 
-def test_order_between_the_streams_is_kept_where_the_pipes_tell_it(kernel: Kernel) -> None:
-    """With a pause between the writes each is read before the next; with one descriptor the order is exact."""
+def test_order_between_the_streams_is_kept_with_pauses_or_one_descriptor(kernel: Kernel) -> None:
+    """With a pause between writes, each is read before the next. With one descriptor, the order is exact."""
     script = "import os, select\nfor n in range(4):\n os.write(1 + n % 2, b'%d' % n); select.select([],[],[],.1)"
     shown = "seen = []\nimport sys\nfrom ipython_pgtimeout.magics import extension as m\n"
     patch = "m.print = lambda text, end, file, flush: seen.append((text, file is sys.stderr))"
@@ -77,7 +77,7 @@ def test_text_arrives_as_it_was_written(kernel: Kernel, script: str, stdout: str
     assert kernel.run(f"%%timeout_shell 30\n{script}").stdout == stdout
 
 
-def test_last_words_during_the_grace_are_shown(kernel: Kernel) -> None:
+def test_output_during_the_grace_is_shown(kernel: Kernel) -> None:
     script = "trap 'echo last; echo words >&2; exit 0' TERM; echo ready; sleep 60 & wait"
     reply = kernel.execute(f"%%timeout_shell 1\n{script}")
     assert reply.ename == "CommandTimeout"
@@ -107,7 +107,7 @@ def test_head_and_tail_of_many_lines_are_whole_lines(kernel: Kernel) -> None:
     assert kernel.value("r.stdout_bytes") == "6888896"
 
 
-def test_inf_shows_everything_and_config_sets_the_default(kernel: Kernel) -> None:
+def test_max_output_inf_shows_everything_and_config_sets_the_default(kernel: Kernel) -> None:
     whole = "".join(f"{n}\n" for n in range(1, 200_001))
     assert kernel.run("%%timeout_shell --max-output inf 50\nseq 200000", 55).stdout == whole
     kernel.run("%config PgTimeout.max_output = 'inf'")
@@ -125,7 +125,7 @@ def test_a_flood_neither_fills_the_kernel_nor_stalls_the_child_nor_delays_the_st
     reply = kernel.submit("%%timeout_shell --result r 60\nyes")
     kernel.wait_for_text(reply, "goes on")
     yes = _descendant(kernel, "yes")
-    written = 20 * 2**30  # more than any memory that could hold it unseen
+    written = 20 * 2**30  # even an eighth of it is too much to be kept in memory
     assert wait_until(lambda: _written_by(yes) > written / 8, 40), "the child is stalled"
     grown = psutil.Process(kernel.pid).memory_info().rss - before
     kernel.interrupt()
@@ -137,8 +137,8 @@ def test_a_flood_neither_fills_the_kernel_nor_stalls_the_child_nor_delays_the_st
 
 
 @pytest.mark.alone
-def test_a_loop_of_commands_stays_below_what_a_server_lets_through(kernel: Kernel) -> None:
-    """1,000,000 bytes a second over 3 s, all commands together. Without a pace it would be 5 MB in half a second."""
+def test_a_loop_of_commands_stays_below_the_rate_limit_of_a_server(kernel: Kernel) -> None:
+    """All commands together: 1,000,000 bytes a second, measured over 3 s. Without a pace, 5 MB would take 0.5 s."""
     loop = (
         "from IPython import get_ipython\nfor _ in range(5): get_ipython().run_line_magic('run_timed', '9 seq 145000')"
     )

@@ -1,8 +1,8 @@
 """The promise: nothing a cell starts outlives the cell's deadline, its interrupt, or its kernel.
 
-Every misbehaving program meets the three endings that matter most. The nastiest four, all at once, meet every other
-ending. What is left is looked for in the whole process table, by a mark, without the package's help. That these tests
-can fail is shown in ``test_negative_controls``.
+Every misbehaving program is tested with the three endings that matter most. The worst four, all at once, are tested
+with every other ending. The tests find survivors in the whole process table by a mark, without the package's help.
+``test_negative_controls`` shows that these tests can fail.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ ALL = sorted(path.name for path in PROGRAMS.iterdir() if path.suffix in (".py", 
 NASTY = ["ignores.sh", "own_session.sh", "hidden_daemon.py", "stopped_job.sh"]
 GRACE_S = 0.3
 SOON_S = 5.0
-"""What a guard may take after its kernel has died: the grace, and a machine that is busy with a dying kernel."""
+"""How long a guard may take after the death of its kernel: the grace, and some time because the machine is busy."""
 
 
 def cell(*programs: str, mark: str, timeout: str = "60", options: str = "") -> str:
@@ -52,16 +52,16 @@ class Watch:
     def start(self, kernel: Kernel, *programs: str, timeout: str = "60", options: str = "") -> Reply:
         reply = kernel.submit(cell(*programs, mark=self.mark, timeout=timeout, options=options))
         kernel.wait_for_text(reply, "ready", times=len(programs))
-        self.see(*programs)
+        self.count_running(*programs)
         return reply
 
-    def see(self, *programs: str) -> None:
-        """Count what the programs have started; each must be there."""
+    def count_running(self, *programs: str) -> None:
+        """Count the processes that the programs have started: at least one for each program."""
         there = survivors(self.mark)
         assert len(there) >= len(programs), there
-        self.count(len(there), *programs)
+        self.record_started(len(there), *programs)
 
-    def count(self, started: int, *programs: str) -> None:
+    def record_started(self, started: int, *programs: str) -> None:
         self._programs, self._started = programs, started
 
     def assert_none_left(self, within_s: float = 0.0) -> None:
@@ -74,23 +74,23 @@ class Watch:
 
 @pytest.fixture
 def watch(mark: str, request: pytest.FixtureRequest) -> Watch:
-    return Watch(mark, request.node.originalname.removeprefix("test_"))
+    return Watch(mark, request.node.originalname.removeprefix("test_nothing_survives_"))
 
 
 # -- every program: deadline, interrupt, death of the kernel ------------------------------------------------
 
 
 @pytest.mark.parametrize("name", ALL)
-def test_deadline(kernel: Kernel, watch: Watch, name: str) -> None:
+def test_nothing_survives_a_deadline(kernel: Kernel, watch: Watch, name: str) -> None:
     reply = watch.start(kernel, name, timeout="3" if name == "big_tree.py" else "1.2")
     kernel.wait(reply)
-    watch.assert_none_left()  # not a moment later: the cell has said so
+    watch.assert_none_left()  # at once: the cell has reported that all are gone
     assert reply.ename == "CommandTimeout", reply
     assert "all are gone" in reply.evalue
 
 
 @pytest.mark.parametrize("name", ALL)
-def test_interrupt(kernel: Kernel, watch: Watch, name: str) -> None:
+def test_nothing_survives_an_interrupt(kernel: Kernel, watch: Watch, name: str) -> None:
     reply = watch.start(kernel, name)
     kernel.interrupt()
     kernel.wait(reply)
@@ -100,15 +100,17 @@ def test_interrupt(kernel: Kernel, watch: Watch, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ALL)
-def test_kernel_kill_9(fresh_kernel: Kernel, watch: Watch, name: str) -> None:
+def test_nothing_survives_sigkill_of_the_kernel(fresh_kernel: Kernel, watch: Watch, name: str) -> None:
     watch.start(fresh_kernel, name)
     fresh_kernel.kill9()
     watch.assert_none_left(SOON_S)
 
 
 @pytest.mark.parametrize("function", ["fork_with_multiprocessing", "fork_with_os"])
-def test_kernel_kill_9_while_its_child_holds_its_descriptors(fresh_kernel: Kernel, watch: Watch, function: str) -> None:
-    """A child that was forked while a command runs holds the control socket open, so its end tells nothing."""
+def test_nothing_survives_sigkill_of_a_kernel_with_a_forked_child(
+    fresh_kernel: Kernel, watch: Watch, function: str
+) -> None:
+    """The child was forked while a command ran. It holds the channel open, so the guard gets no end of file."""
     fresh_kernel.run(forking_stdout(function))
     reply = watch.start(fresh_kernel, *NASTY)
     child = forked_pid(reply)
@@ -120,10 +122,10 @@ def test_kernel_kill_9_while_its_child_holds_its_descriptors(fresh_kernel: Kerne
         os.kill(child, signal.SIGKILL)
 
 
-# -- the nastiest programs: every other ending --------------------------------------------------------------
+# -- the worst programs: every other ending -----------------------------------------------------------------
 
 
-def test_double_interrupt(kernel: Kernel, watch: Watch) -> None:
+def test_nothing_survives_a_second_interrupt(kernel: Kernel, watch: Watch) -> None:
     reply = watch.start(kernel, *NASTY, "forking_trap.sh", options="--kill-after 30s")
     kernel.interrupt()
     kernel.wait_for_text(reply, "caught")
@@ -133,7 +135,7 @@ def test_double_interrupt(kernel: Kernel, watch: Watch) -> None:
     assert reply.ename == "KeyboardInterrupt"
 
 
-def test_interrupt_during_the_grace(kernel: Kernel, watch: Watch) -> None:
+def test_nothing_survives_an_interrupt_during_the_grace(kernel: Kernel, watch: Watch) -> None:
     reply = watch.start(kernel, *NASTY, "forking_trap.sh", timeout="1", options="--kill-after 30s")
     kernel.wait_for_text(reply, "caught")
     kernel.interrupt()
@@ -144,7 +146,7 @@ def test_interrupt_during_the_grace(kernel: Kernel, watch: Watch) -> None:
 
 
 @pytest.mark.parametrize("now", [True, False], ids=["now", "gracefully"])
-def test_restart_while_busy(fresh_kernel: Kernel, watch: Watch, now: bool) -> None:
+def test_nothing_survives_a_restart_of_a_busy_kernel(fresh_kernel: Kernel, watch: Watch, now: bool) -> None:
     watch.start(fresh_kernel, *NASTY)
     fresh_kernel.restart(now=now)
     watch.assert_none_left(SOON_S)
@@ -152,15 +154,15 @@ def test_restart_while_busy(fresh_kernel: Kernel, watch: Watch, now: bool) -> No
     assert fresh_kernel.run("%%timeout_shell 5\necho again").stdout == "again\n"
 
 
-def test_shutdown_while_busy(fresh_kernel: Kernel, watch: Watch) -> None:
+def test_nothing_survives_a_shutdown_of_a_busy_kernel(fresh_kernel: Kernel, watch: Watch) -> None:
     watch.start(fresh_kernel, *NASTY)
     fresh_kernel.shutdown()
     watch.assert_none_left(SOON_S)
 
 
 @pytest.mark.parametrize("interrupt", [True, False], ids=["interrupt", "no interrupt"])
-def test_nbclient_cell_timeout(watch: Watch, tmp_path: Path, interrupt: bool) -> None:
-    """The cell's own deadline is far away; the notebook's is what ends it."""
+def test_nothing_survives_the_cell_timeout_of_nbclient(watch: Watch, tmp_path: Path, interrupt: bool) -> None:
+    """The time limit that nbclient sets for a cell is much shorter than the command's own deadline."""
     cells = [LOAD, cell(*NASTY, mark=watch.mark)]
     v4: Any = nbformat.v4
     notebook = v4.new_notebook(cells=[v4.new_code_cell(source) for source in cells])
@@ -174,15 +176,15 @@ def test_nbclient_cell_timeout(watch: Watch, tmp_path: Path, interrupt: bool) ->
     outputs = notebook.cells[1].outputs
     ready = sum(output.get("text", "").count("ready") for output in outputs)
     assert ready == len(NASTY)
-    watch.count(ready, *NASTY)
+    watch.record_started(ready, *NASTY)
     watch.assert_none_left(SOON_S)
     if interrupt:
         assert outputs[-1].ename == "KeyboardInterrupt"
 
 
-def test_guard_kill_9(kernel: Kernel, watch: Watch) -> None:
+def test_nothing_survives_sigkill_of_the_guard(kernel: Kernel, watch: Watch) -> None:
     reply = watch.start(kernel, *NASTY)
-    guard = guard_of(reply, kernel)
+    guard = busy_guard(reply, kernel)
     guard.kill()
     kernel.wait(reply, 10)
     watch.assert_none_left()
@@ -191,8 +193,8 @@ def test_guard_kill_9(kernel: Kernel, watch: Watch) -> None:
     assert kernel.run("%%timeout_shell 5\necho again").stdout == "again\n"
 
 
-def test_launcher_kill_9(kernel: Kernel, watch: Watch) -> None:
-    """What runs goes on, meets its deadline, and the next command has a launcher again."""
+def test_nothing_survives_a_deadline_after_sigkill_of_the_launcher(kernel: Kernel, watch: Watch) -> None:
+    """The running command goes on until its deadline, and the next command has a new launcher."""
     reply = watch.start(kernel, *NASTY, timeout="2")
     before = kernel.launcher()
     before.kill()
@@ -205,23 +207,23 @@ def test_launcher_kill_9(kernel: Kernel, watch: Watch) -> None:
     assert kernel.launcher() != before
 
 
-def test_kernel_and_launcher_kill_9(fresh_kernel: Kernel, watch: Watch) -> None:
-    """Each guard sees the death of the kernel for itself."""
+def test_nothing_survives_sigkill_of_kernel_and_launcher(fresh_kernel: Kernel, watch: Watch) -> None:
+    """Each guard notices the death of the kernel without the launcher."""
     watch.start(fresh_kernel, *NASTY)
     fresh_kernel.launcher().kill()
     fresh_kernel.kill9()
     watch.assert_none_left(SOON_S)
 
 
-def test_exception_in_our_own_loop(kernel: Kernel, watch: Watch, tmp_path: Path) -> None:
-    """A cell's stdout that can't be written to breaks our loop in the kernel, in the middle of a command."""
+def test_nothing_survives_an_exception_in_the_callers_loop(kernel: Kernel, watch: Watch, tmp_path: Path) -> None:
+    """A write to the cell's stdout raises an exception in the middle of a command."""
     now = tmp_path / "now"
     kernel.run(BREAKING_STDOUT)
-    with stdout_put_back(kernel):
+    with restored_stdout(kernel):
         script = cell(*NASTY, mark=watch.mark).removesuffix("wait")
         reply = kernel.submit(f"{script}until [ -e {now} ]; do sleep 0.02; done; echo break")
         kernel.wait_for_text(reply, "ready", times=len(NASTY))
-        watch.see(*NASTY)
+        watch.count_running(*NASTY)
         now.touch()
         kernel.wait(reply)
         watch.assert_none_left(SOON_S)
@@ -246,14 +248,14 @@ working, sys.stdout = sys.stdout, Breaks(sys.stdout)
 
 
 @contextlib.contextmanager
-def stdout_put_back(kernel: Kernel) -> Iterator[None]:
+def restored_stdout(kernel: Kernel) -> Iterator[None]:
     try:
         yield
     finally:
         kernel.run("sys.stdout = working")
 
 
-def guard_of(reply: Reply, kernel: Kernel) -> psutil.Process:
-    """The guard that has children: the other one is the spare."""
+def busy_guard(reply: Reply, kernel: Kernel) -> psutil.Process:
+    """The guard that has children. The other guard is idle."""
     (busy,) = (guard for guard in kernel.guards() if guard.children())
     return busy

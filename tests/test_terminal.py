@@ -20,8 +20,8 @@ CTRL_C = "\x03"
 START_S = 40
 
 
-def _heed_interrupts() -> None:
-    """As at a real terminal, even if the tests themselves were started with SIGINT ignored."""
+def _restore_sigint() -> None:
+    """Give SIGINT its default, as at a real terminal. The tests may have been started with SIGINT ignored."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
@@ -37,7 +37,7 @@ def terminal(tmp_path: Path) -> Iterator[Any]:
         encoding="utf-8",
         timeout=20,
         dimensions=(50, 200),
-        preexec_fn=_heed_interrupts,
+        preexec_fn=_restore_sigint,
     )
     child.expect(r"In \[1\]: ", timeout=START_S)
     child.sendline("%load_ext ipython_pgtimeout")
@@ -47,7 +47,7 @@ def terminal(tmp_path: Path) -> Iterator[Any]:
 
 
 def _sleeping(mark: str) -> list[psutil.Process]:
-    """The marked `sleep`s. Not the shell: it has the mark in its script before it has run any of it."""
+    """The marked `sleep` processes. The shell is left out, because its script holds the mark before it is run."""
     found = []
     for process in marked(mark):
         with contextlib.suppress(psutil.Error):
@@ -56,20 +56,20 @@ def _sleeping(mark: str) -> list[psutil.Process]:
     return found
 
 
-def _argument(process: psutil.Process) -> str:
+def _last_argument(process: psutil.Process) -> str:
     with contextlib.suppress(psutil.Error):
         return process.cmdline()[-1]
     return ""
 
 
-def _ready(mark: str, number: int = 1) -> None:
-    """Until the command runs: not the echo of what was typed, but the processes themselves."""
+def _wait_until_running(mark: str, number: int = 1) -> None:
+    """Wait for the processes of the command. Text on the terminal may be only the echo of what was typed."""
     assert wait_until(lambda: len(_sleeping(mark)) >= number, 20)
 
 
 def test_ctrl_c_ends_the_command_and_ipython_goes_on(terminal: Any, mark: str) -> None:
     terminal.sendline(f"%run_timed 60 export MARK={mark}; (setsid sleep 61 &); sleep 62 & sleep 63; echo never")
-    _ready(mark, 3)
+    _wait_until_running(mark, 3)
     terminal.send(CTRL_C)
     terminal.expect(r"KeyboardInterrupt.*interrupted: SIGINT to \d processes")
     assert not wait_until_gone(mark, 1)
@@ -88,7 +88,7 @@ def test_a_loop_of_commands_stops_at_ctrl_c(terminal: Any, mark: str) -> None:
         "while True: count += 1; get_ipython().run_line_magic("
         f"'run_timed', '60 MARK={mark} sleep ' + ('0.1' if count < 3 else '60'))\n"
     )
-    assert wait_until(lambda: any(_argument(process) == "60" for process in _sleeping(mark)), 20)
+    assert wait_until(lambda: any(_last_argument(process) == "60" for process in _sleeping(mark)), 20)
     terminal.send(CTRL_C)
     terminal.expect("KeyboardInterrupt")
     terminal.expect(r"In \[4\]: ")
@@ -100,7 +100,7 @@ def test_a_loop_of_commands_stops_at_ctrl_c(terminal: Any, mark: str) -> None:
 def test_a_program_that_catches_the_interrupt_may_clean_up(terminal: Any, mark: str, tmp_path: Path) -> None:
     script = f"trap 'echo cleaned > {tmp_path}/cleaned; exit' INT; MARK={mark} sleep 60"
     terminal.sendline(f"%run_timed 60 {script}")
-    _ready(mark)
+    _wait_until_running(mark)
     terminal.send(CTRL_C)
     terminal.expect("KeyboardInterrupt")
     assert (tmp_path / "cleaned").read_text() == "cleaned\n"
@@ -109,7 +109,7 @@ def test_a_program_that_catches_the_interrupt_may_clean_up(terminal: Any, mark: 
 
 def test_a_second_ctrl_c_kills_at_once(terminal: Any, mark: str) -> None:
     terminal.sendline(f"%run_timed --kill-after 50 60 trap 'echo seen' INT; while :; do MARK={mark} sleep 61; done")
-    _ready(mark)
+    _wait_until_running(mark)
     terminal.send(CTRL_C)
     terminal.expect(r"\^C\s*seen")
     terminal.send(CTRL_C)
@@ -132,6 +132,6 @@ def test_leaving_ipython_ends_the_helpers(terminal: Any) -> None:
 
 def test_a_closed_terminal_ends_the_command(terminal: Any, mark: str) -> None:
     terminal.sendline(f"%run_timed 60 trap '' HUP; MARK={mark} sleep 61; true")
-    _ready(mark)
+    _wait_until_running(mark)
     terminal.close(force=True)  # hangs up, then SIGKILL
     assert not wait_until_gone(mark, 10)

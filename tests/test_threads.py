@@ -1,4 +1,4 @@
-"""Off the main thread Python lets nobody handle SIGINT. The deadline holds there all the same."""
+"""Python handles SIGINT on the main thread only. On other threads the deadline holds as well."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def test_two_commands_at_once_have_each_their_own_output_and_end(kernel: Kernel,
     assert not wait_until_gone(mark, 1)
 
 
-def test_a_command_in_a_thread_and_one_in_a_cell(kernel: Kernel) -> None:
+def test_a_thread_and_a_cell_can_run_commands_at_once(kernel: Kernel) -> None:
     kernel.run(IN_THREAD)
     kernel.run("thread = threading.Thread(target=work, args=('t', 'sleep 0.5; echo thread', 20)); thread.start()")
     assert kernel.run("%%timeout_shell 20\necho cell").stdout == "cell\n"
@@ -76,7 +76,7 @@ def test_an_interrupt_ends_the_cell_and_not_the_command_of_a_thread(kernel: Kern
     assert kernel.value("results['t'].stdout, results['t'].reason") == "('on\\n', 'exited')"
 
 
-def test_many_commands_from_many_threads(kernel: Kernel) -> None:
+def test_many_threads_can_run_commands_at_once(kernel: Kernel) -> None:
     kernel.run(IN_THREAD)
     kernel.run(
         "threads = [threading.Thread(target=work, args=(n, f'echo {n}; exit {n}', 30)) for n in range(24)]\n"
@@ -85,7 +85,7 @@ def test_many_commands_from_many_threads(kernel: Kernel) -> None:
     )
     expression = "all(results[n].stdout == f'{n}\\n' and results[n].returncode == n for n in range(24))"
     assert kernel.value(expression) == "True"
-    assert wait_until(lambda: len(kernel.guards()) == 1, 5), "one spare guard should be left"
+    assert wait_until(lambda: len(kernel.guards()) == 1, 5), "one idle guard should be left"
 
 
 # -- subshells ------------------------------------------------------------------------------------------------
@@ -94,12 +94,12 @@ def test_many_commands_from_many_threads(kernel: Kernel) -> None:
 @pytest.fixture
 def subshell(kernel: Kernel) -> Iterator[str]:
     """A thread of the kernel that runs cells beside the main one's."""
-    identity = _ask(kernel, "create_subshell_request", {})["subshell_id"]
+    identity = _request(kernel, "create_subshell_request", {})["subshell_id"]
     yield identity
-    _ask(kernel, "delete_subshell_request", {"subshell_id": identity})
+    _request(kernel, "delete_subshell_request", {"subshell_id": identity})
 
 
-def _ask(kernel: Kernel, kind: str, content: dict[str, Any]) -> dict[str, Any]:
+def _request(kernel: Kernel, kind: str, content: dict[str, Any]) -> dict[str, Any]:
     message = kernel.client.session.msg(kind, content)
     kernel.client.control_channel.send(message)
     until = time.monotonic() + 20
@@ -153,7 +153,7 @@ def test_the_deadline_holds_in_a_subshell(kernel: Kernel, subshell: str, mark: s
 
 
 @needs_subshells
-def test_a_subshell_and_the_main_shell_at_once(kernel: Kernel, subshell: str, tmp_path: Path) -> None:
+def test_a_subshell_and_the_main_shell_can_run_commands_at_once(kernel: Kernel, subshell: str, tmp_path: Path) -> None:
     script = f"until [ -e {tmp_path}/go ]; do sleep 0.05; done; echo beside"
     beside = _submit(kernel, subshell, f"%%timeout_shell 20\n{script}")
     assert kernel.run("%%timeout_shell 20\necho main").stdout == "main\n"

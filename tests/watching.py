@@ -1,4 +1,4 @@
-"""Processes found in the whole process table by a mark that no other has, and waiting with a deadline."""
+"""Finding processes in the whole process table by a unique mark, and waiting with a deadline."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ POLL_S = 0.02
 
 
 def wait_until(condition: Callable[[], object], deadline_s: float) -> bool:
-    """Poll until ``condition`` holds. False when it has not within ``deadline_s`` seconds."""
+    """Poll until ``condition`` holds. Returns False if it does not within ``deadline_s`` seconds."""
     until = time.monotonic() + deadline_s
     while not condition():
         if time.monotonic() > until:
@@ -45,12 +45,15 @@ def _has(process: psutil.Process, mark: str) -> bool:
 
 
 def lock_of(mark: str) -> Path:
-    """The file that a process too quick for the process table holds a lock on, and which it runs on for."""
+    """The lock file of ``mark``, for a program whose processes are gone before a walk of the process table finds them.
+
+    The program holds a lock on the file while it runs, and ends when the file is removed.
+    """
     return Path(tempfile.gettempdir(), mark)
 
 
 def is_locked(mark: str) -> bool:
-    """Whether any process holds a lock on the file of ``mark``: flock(2) goes with the descriptor through a fork."""
+    """Whether any process holds a lock on the file of ``mark``. A forked child inherits the lock: flock(2)."""
     try:
         with open(lock_of(mark)) as lock:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -62,26 +65,26 @@ def is_locked(mark: str) -> bool:
 
 
 def survivors(mark: str) -> list[str]:
-    """What is there of ``mark``, described, by both means."""
-    found = [described(process) for process in marked(mark)]
+    """Descriptions of what still runs of ``mark``: the marked processes, and the holder of the lock."""
+    found = [describe(process) for process in marked(mark)]
     return [*found, "the holder of the lock"] if is_locked(mark) else found
 
 
 def wait_until_gone(mark: str, deadline_s: float) -> list[str]:
-    """What is still there of ``mark`` after ``deadline_s`` seconds at most: an empty list is what one hopes for."""
+    """Wait ``deadline_s`` seconds at most until nothing of ``mark`` runs. Returns what still runs then."""
     wait_until(lambda: not survivors(mark), deadline_s)
     return survivors(mark)
 
 
-def described(process: psutil.Process) -> str:
-    """For messages: what it is, in which state, and whose child."""
+def describe(process: psutil.Process) -> str:
+    """For messages: pid, state, parent and command line."""
     with contextlib.suppress(psutil.Error):
         return f"{process.pid} ({process.status()}, child of {process.ppid()}): {' '.join(process.cmdline())}"
     return f"{process.pid} (gone meanwhile)"
 
 
 def kill_marked(mark: str) -> None:
-    """End what a test has left, so that it harms no other test."""
+    """Kill what a test has left, so that it does not disturb other tests."""
     lock_of(mark).unlink(missing_ok=True)
     while left := marked(mark):
         for process in left:

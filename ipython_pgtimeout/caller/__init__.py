@@ -1,1 +1,1 @@
-"""The code of the asking process: it prepares a command, reads its output and shows it. It sends no signals."""
+"""The code of the calling process: it prepares a command, reads its output and shows it. It sends no signals."""

@@ -1,4 +1,4 @@
-"""The driver for one who waits: a command from start to end, on the calling thread."""
+"""The blocking driver: it runs a command from start to end on the calling thread."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def run_to_end(
 ) -> Result:
     """Run the command and return when nothing of it is left. The arguments are those of `Running`.
 
-    An interrupt on the main thread ends the command and is told by ``Result.interrupted``. Raises InputError, with
+    An interrupt on the main thread ends the command and sets ``Result.interrupted``. Raises InputError, with
     nothing started, for what can't be run, and GuardDied if the supervision was killed.
     """
     with Interrupts() as interrupts:

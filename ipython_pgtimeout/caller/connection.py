@@ -18,8 +18,8 @@ from ..shared import debuglog
 from .guard_handle import GuardHandle, is_readable
 from .helper_errors import HelperErrors
 
-# The package's own __init__ is not run over there: it would load what only the caller needs. Site-packages come last
-# in the path, and only for psutil, which guards need where there is no proc(5).
+# The launcher does not run the package's own __init__, which would load what only the caller needs. Site-packages come
+# last in the path, and only for psutil, which guards need where there is no proc(5).
 _BOOTSTRAP = """\
 import sys, types
 package = types.ModuleType("ipython_pgtimeout")
@@ -33,7 +33,7 @@ _PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
 
 class Connection:
-    """To one launcher process, started when first needed and again after it has died."""
+    """A connection to one launcher process, which is started when first needed and again after it has died."""
 
     def __init__(self) -> None:
         self.errors = HelperErrors()
@@ -44,7 +44,7 @@ class Connection:
         self._busy = 0
 
     def prepare(self) -> None:
-        """See to it that a guard is ready. Does not wait for it."""
+        """Have a guard made ready. Does not wait for it."""
         with self._lock:
             self._prepare()
 
@@ -53,7 +53,7 @@ class Connection:
         with self._lock:
             while self._idle:
                 guard = self._idle.pop()
-                # Without a launcher a living guard would be without its safety net.
+                # Without a launcher, nothing would end the processes of a guard that is killed.
                 if self._has_launcher() and guard.is_waiting():
                     break
                 guard.close()
@@ -63,9 +63,10 @@ class Connection:
             return guard
 
     def give_back(self, guard: GuardHandle, is_free: bool) -> None:
-        """After `take`, always. A guard that is not free sees the end of file, and ends what it supervises.
+        """Call this after each `take`. A guard that is not free gets end of file, and ends what it supervises.
 
-        At rest there is one that waits; while many commands run at once, their threads may soon want as many.
+        At rest one idle guard is kept. While many commands run at once, more are kept, because their threads may soon
+        need as many.
         """
         with self._lock:
             self._busy -= 1
@@ -76,18 +77,18 @@ class Connection:
             while len(self._idle) > self._busy + 1:
                 self._idle.pop(0).hang_up()
             if self._process is not None:
-                with contextlib.suppress(OSError):  # no descriptors: the next command will tell, if it is still so
+                with contextlib.suppress(OSError):  # no descriptors: if that lasts, the next command reports it
                     self._prepare()
 
     def close(self) -> None:
-        """Let the helper processes go: they see it by the end of file."""
+        """Release the helper processes: they end when they get end of file."""
         with self._lock:
             while self._idle:
                 self._idle.pop().hang_up()
             if self._control is not None:
                 self._control.close()
             if self._process is not None:
-                # It stays for what was left running on purpose; then there is nothing to wait for.
+                # The launcher stays while processes were left running on purpose, so don't wait for long.
                 with contextlib.suppress(subprocess.TimeoutExpired):
                     self._process.wait(0.5)
             self._control = self._process = None
@@ -134,7 +135,7 @@ class Connection:
         if self._control is not None:
             self._control.close()
         if self._process is not None:
-            self._process.wait()  # its descriptors are closed: it is all but dead
+            self._process.wait()  # its descriptors are closed, so it is about to end
         ours, theirs = socket.socketpair()
         caller_fd = _pidfd_of_this_process()
         inherited = [fd for fd in (theirs.fileno(), caller_fd) if fd >= 0]

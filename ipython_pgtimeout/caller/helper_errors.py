@@ -1,6 +1,6 @@
 """What launcher and guards have written on stderr: the traceback of a Python error that ended one of them.
 
-A file without a name, that the helper processes inherit. Nothing waits for what is in it: it is read when one has died.
+They write to a file without a name, which they inherit. It is read only when one of them has died.
 """
 
 from __future__ import annotations

@@ -14,12 +14,12 @@ from types import FrameType
 class Interrupts:
     """SIGINT while a command runs: counted and passed on, never raised in the middle of our work.
 
-    The handler of before is put back at the end. Off the main thread Python allows no handler, and there a command
+    The previous handler is restored at the end. Off the main thread Python allows no handler, and there a command
     ends by its deadline. An ignored SIGINT stays ignored.
 
-    Python runs a handler only between two of its instructions. A signal that comes when it has looked for signals and
-    poll(2) has not begun to wait would go unnoticed for as long as the wait takes. So a byte comes through a pipe as
-    well, at once, by signal.set_wakeup_fd: poll `fileno` with the rest.
+    Python runs a handler only between two of its instructions. A signal that comes after Python has looked for
+    signals and before poll(2) begins to wait would go unnoticed for as long as the wait takes. So a byte comes through
+    a pipe as well, at once, by signal.set_wakeup_fd: poll `fileno` with the rest.
     """
 
     def __init__(self) -> None:
@@ -35,7 +35,7 @@ class Interrupts:
             self._wakeup = FileIO(reading), FileIO(writing, "w")
             os.set_blocking(reading, False)
             os.set_blocking(writing, False)
-            # The handler last: nothing that follows can fail and leave it behind.
+            # Install the handler last: nothing that follows can fail and leave it behind.
             self._previous_wakeup = signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
             self._previous = signal.signal(signal.SIGINT, self._receive)
         return self
@@ -49,17 +49,17 @@ class Interrupts:
                 end.close()
 
     def fileno(self) -> int:
-        """Readable when there was a signal; -1 where we have no handler."""
+        """A descriptor that is readable when there was a signal; -1 if no handler is installed."""
         return -1 if self._wakeup is None else self._wakeup[0].fileno()
 
     def clear(self) -> None:
-        """The signals' bytes have been seen. What another had a wake-up descriptor for is passed on to it."""
+        """Read the bytes of the signals, and pass them on to the previous wake-up descriptor, if there is one."""
         if self._wakeup is not None and (signals := self._wakeup[0].read(4096)) and self._previous_wakeup >= 0:
             with contextlib.suppress(OSError):
                 os.write(self._previous_wakeup, signals)
 
     def pass_on_to(self, stop: Callable[[int], None]) -> None:
-        """Call ``stop`` with the number of interrupts so far at each one; now, if there was one already."""
+        """Call ``stop`` at each interrupt with their number so far, and now if there was one already."""
         self._pass_on = stop
         if self.count:
             stop(self.count)

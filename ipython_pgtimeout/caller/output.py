@@ -15,13 +15,13 @@ from collections.abc import Callable
 from typing import Literal
 
 Stream = Literal["stdout", "stderr", "notice"]
-"""Where a text goes. A notice is our own word about the command."""
+"""Where a text goes. A notice is our own message about the command."""
 Show = Callable[[Stream, str], None]
 
 BATCH_INTERVAL_S = 0.055
 """A little over 50 ms: at most about 18 batches a second."""
 _RUNS_PER_BATCH = 8
-"""How often the streams may alternate within a batch, and with that the messages of one: a Jupyter Server
+"""How often the streams may alternate within a batch. This limits the messages of a batch, because a Jupyter Server
 drops what exceeds 1,000 messages a second."""
 _BUFFER_BYTES = 1 << 18
 _LINE_SEARCH_BYTES = 4096
@@ -62,8 +62,10 @@ class Keeper:
         return memoryview(self._ring)[self._in_ring % len(self._ring) :]
 
     def keep(self, size: int) -> str:
-        """``size`` bytes have come into the buffer. The text they complete, if it belongs to the head: a character
-        split between two reads comes with its last byte, so it can be empty while the stream goes on."""
+        """Keep ``size`` bytes that have come into the buffer. Returns the text they complete, if it is in the head.
+
+        A character split between two reads comes with its last byte, so the text can be empty while the stream goes on.
+        """
         self.total += size
         if self.in_tail:
             self._in_ring += size
@@ -78,7 +80,7 @@ class Keeper:
         return text
 
     def finish(self) -> str:
-        """The stream has ended: the text still to be shown, after a line that counts what was `left_out`."""
+        """End the stream. Returns the text still to be shown, after a line that counts what was `left_out`."""
         if len(_spare_buffers) < _MAX_SPARE_BUFFERS:
             _spare_buffers.append(self._scratch)
         kept = min(self._in_ring, self._tail_bytes)
@@ -137,7 +139,7 @@ def _first_character(data: bytes) -> int:
 
 
 class Pace:
-    """Room for bytes on the way to a browser. A Jupyter Server with its defaults drops messages above a million
+    """A limit for the bytes on the way to a browser. A Jupyter Server with its defaults drops messages above a million
     bytes a second, measured over three seconds, whichever commands they are from. Shared by all threads."""
 
     def __init__(self, max_bytes: float = 2_800_000, window_s: float = 3.0) -> None:
@@ -162,7 +164,7 @@ class Pace:
         return until - now
 
     def note(self, size: int) -> None:
-        """``size`` bytes have been sent."""
+        """Record that ``size`` bytes have been sent."""
         with self._lock:
             self._sent.append((time.monotonic(), size))
 
@@ -189,7 +191,7 @@ class Batcher:
         if self._pace is not None:
             self._size += _size_in_a_message(text)
         for earlier, texts in reversed(self._waiting):
-            # Streams that alternate quickly are merged: their order is no longer told by the pipes anyway.
+            # Streams that alternate quickly are merged: the pipes no longer show their order anyway.
             if earlier == stream:
                 texts.append(text)
                 return
@@ -203,7 +205,7 @@ class Batcher:
         return not self._waiting
 
     def add_no_more(self) -> None:
-        """Nothing follows: what waits is due as soon as there is room for it."""
+        """Nothing follows: the text that waits is due as soon as the pace allows it."""
         self._is_last = True
 
     def due_in(self) -> float | None:

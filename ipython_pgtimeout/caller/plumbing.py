@@ -1,6 +1,6 @@
 """The descriptors of one command: its stdin, stdout and stderr as pipes or a terminal, and the log file.
 
-The far ends go to the guard. The near ends stay here, and whoever drives the command says when one is ready.
+The far ends go to the guard. The near ends stay here, and the driver of the command says when one is ready.
 """
 
 from __future__ import annotations
@@ -51,8 +51,8 @@ class Plumbing:
         return [file.fileno() for file in self._far]
 
     def hand_over(self) -> None:
-        """The guard has the far ends: close ours, or the pipes would never come to their end. The terminal's is kept:
-        see `Terminal`."""
+        """Close our copies of the far ends once the guard has them: otherwise the pipes would never reach end of file.
+        The terminal's is kept: see `Terminal`."""
         for file in self._far:
             if self.terminal is None or file is not self.terminal.slave:
                 file.close()
@@ -70,7 +70,7 @@ class Feeder:
         return self._file.fileno()
 
     def feed(self) -> bool:
-        """Write what fits now. False when all is written, or nobody reads any more: then the pipe is closed."""
+        """Write what fits now. When all is written or the pipe has no reader, closes the pipe and returns False."""
         with contextlib.suppress(BrokenPipeError):
             if self._left:
                 self._left = self._left[self._file.write(self._left) or 0 :]
@@ -83,8 +83,8 @@ class Feeder:
 class Terminal:
     """A pseudo-terminal: pty(7). Newlines stay as they are written, and nothing is echoed.
 
-    The far end is held open here, too: reading the near end fails while nobody has the far end open, and the command
-    may have processes that open the terminal later.
+    The far end is held open here, too: reading the near end fails while no process has the far end open, and the
+    command may have processes that open the terminal later.
     """
 
     def __init__(self, cleanup: contextlib.ExitStack) -> None:
@@ -125,7 +125,7 @@ class Log:
         self.error = ""
         flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
         try:
-            # Not blocking, because a FIFO that nobody reads would let us wait here for ever.
+            # O_NONBLOCK, because opening a FIFO that has no reader would wait for ever.
             fd = os.open(os.path.expanduser(path), flags | os.O_NONBLOCK, 0o666)
         except (OSError, ValueError) as error:
             why = "nobody reads this FIFO" if getattr(error, "errno", 0) == errno.ENXIO else describe_error(error)
@@ -133,7 +133,7 @@ class Log:
         self._file = cleanup.enter_context(FileIO(fd, "w"))
 
     def write(self, data: memoryview) -> bool:
-        """False if the log is incomplete from now on, once."""
+        """Write ``data``. Returns False once, when the log becomes incomplete."""
         while data and not self.error:
             try:
                 written = self._file.write(data)
@@ -148,7 +148,7 @@ class Log:
 
 
 def widen(file: FileIO) -> None:
-    """More room in a pipe that was found full, so that its writer waits less often: F_SETPIPE_SZ, pipe(7)."""
+    """Enlarge a pipe that was found full, so that its writer waits less often: F_SETPIPE_SZ, pipe(7)."""
     with contextlib.suppress(OSError, AttributeError):  # over the user's quota, a terminal, or not Linux
         fcntl.fcntl(file, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
 

@@ -16,7 +16,7 @@ _ARGUMENT_BYTES = 100_000
 
 
 def environment(added: Mapping[bytes, bytes], pty: bool) -> dict[bytes, bytes]:
-    """The caller's environment as it is now, and ``added``; a command with a terminal is told of a kind of it."""
+    """The caller's environment as it is now, and ``added``. A command with a terminal has TERM in any case."""
     variables = {**os.environb, **added}
     if pty:
         variables.setdefault(b"TERM", b"xterm-256color")
@@ -57,7 +57,7 @@ def program(shell: str, environment: Mapping[bytes, bytes]) -> bytes:
 
 @functools.cache
 def _find(shell: str, path: str) -> str | None:
-    """Remembered for as long as it is there, as shells do it: a search is a good part of a launch."""
+    """The result is cached, as shells do it, because a search is a good part of a launch."""
     import shutil  # here and not above: it takes a tenth of importing this package
 
     found = shutil.which(os.path.expanduser(shell), path=path)

@@ -1,7 +1,7 @@
 """The caller's side of one command while it runs: a state machine without a loop.
 
-It decides nothing about killing but "please end it now". Whatever goes wrong in here, the channel is closed on the way
-out, and the guard treats that as the death of the caller: one release path.
+It does not decide how a command is ended, but it can ask the guard to end it now. Whatever goes wrong here, the channel
+is closed on the way out, and the guard treats that as the death of the caller.
 """
 
 from __future__ import annotations
@@ -53,9 +53,9 @@ class Running:
     ) -> None:
         """Check everything, and ask a guard to start the command.
 
-        ``show`` gets the output as it comes, and notices where there is something to say. Of the ``whole`` streams
-        everything is kept, of the others what `Spec.max_output` allows. ``on_status`` is told from time to time how
-        the command does, and how many bytes it has written.
+        ``show`` gets the output as it comes, and notices about the command. Of the ``whole`` streams everything is
+        kept, of the others what `Spec.max_output` allows. ``on_status`` is called from time to time with a status, and
+        with the number of bytes the command has written.
 
         Raises InputError, with nothing started, for what can't be run, and GuardDied if there can't be a guard.
         """
@@ -117,8 +117,8 @@ class Running:
         self.close()
 
     def close(self) -> None:
-        """Let everything go. A command that is not over is ended by its guard."""
-        self._is_closed = True  # first: then the guard may be another command's
+        """Release everything. A command that is not over is ended by its guard."""
+        self._is_closed = True  # first: after the clean-up the guard may belong to another command
         self._cleanup.close()
 
     # -- for a driver -------------------------------------------------------------------------------------
@@ -157,12 +157,12 @@ class Running:
         if self._done is None:
             self._do_what_is_due(time.monotonic(), has_heard=self._guard.channel.fileno() in ready)
         if self._done is not None and self._presses:
-            self._batcher.show_all()  # a user who has pressed stop does not wait for a browser's pace
+            self._batcher.show_all()  # after a press of stop, output does not wait for the pace of a browser
         else:
             self._batcher.show_if_due()
 
     def stop(self, presses: int) -> None:
-        """Please end it: the user has pressed stop ``presses`` times by now. Only ever more."""
+        """Ask the guard to end the command: the user has pressed stop ``presses`` times in all."""
         self._presses = presses
         self._backstop.note_stop(presses, time.monotonic())
         self._tell(Interrupt(presses))
@@ -208,7 +208,7 @@ class Running:
 
     def _listen(self) -> None:
         try:
-            with contextlib.suppress(OSError):  # the guard is dead; what was said of that is still to be read
+            with contextlib.suppress(OSError):  # the guard is dead; messages about its death are still to be read
                 self._guard.channel.flush()
             messages = self._guard.receive()
         except EOFError:
@@ -243,5 +243,5 @@ class Running:
 
     def _tell(self, message: Message, fds: Iterable[int] = ()) -> None:
         if not self._is_closed:
-            with contextlib.suppress(OSError):  # the guard is dead: the end of file will tell
+            with contextlib.suppress(OSError):  # the guard is dead: the next read gets end of file
                 self._guard.channel.send(message, list(fds))

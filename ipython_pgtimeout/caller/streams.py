@@ -31,11 +31,11 @@ class Streams:
 
     @property
     def fds(self) -> list[int]:
-        """The descriptors that have not come to their end."""
+        """The descriptors that have not reached end of file."""
         return list(self._files)
 
     def read(self, fd: int) -> int:
-        """How many bytes came; 0 at the end of the stream, or if there are none just now."""
+        """Read once. Returns how many bytes came: 0 at the end of the stream, or if there are none just now."""
         file, stream = self._files[fd]
         keeper = self._keepers[stream]
         buffer = keeper.buffer()
@@ -55,8 +55,8 @@ class Streams:
         return size or 0
 
     def drain(self) -> None:
-        """What is in the pipes now, and then no more. Not to their end: what was left running may keep them open, and
-        go on writing, so that no more is read than a pipe can hold."""
+        """Read what is in the pipes now, and then no more. Processes that were left running may keep the pipes open and
+        go on writing, so don't read to end of file, and no more than a pipe can hold."""
         for fd in self.fds:
             os.set_blocking(fd, False)
             left = PIPE_BYTES
@@ -69,7 +69,7 @@ class Streams:
         self._batcher.add_no_more()
 
     def notify(self, notice: str) -> None:
-        """Say something about the command, in its place among the output."""
+        """Add a notice about the command at its place in the output."""
         self._batcher.add("notice", notice + "\n")
 
     @property
@@ -77,7 +77,7 @@ class Streams:
         return sum(keeper.total for keeper in self._keepers.values())
 
     def outcome(self) -> dict[str, Any]:
-        """What a `Result` holds of it, by name."""
+        """The fields of a `Result` about the output."""
         stdout, stderr = self._keepers["stdout"], self._keepers["stderr"]
         return {
             "stdout": stdout.text,
@@ -94,6 +94,6 @@ def _read_into(file: FileIO, buffer: memoryview) -> int | None:
     try:
         return file.readinto(buffer)
     except OSError as error:
-        if error.errno == errno.EIO:  # a terminal that nobody holds open any more: its end of file
+        if error.errno == errno.EIO:  # the end of file of a terminal: no process has it open any more
             return 0
         raise

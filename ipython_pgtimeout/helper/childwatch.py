@@ -1,4 +1,4 @@
-"""The ends of child processes as something to wait for, beside others."""
+"""The ends of child processes as a descriptor to wait for, together with others."""
 
 from __future__ import annotations
 

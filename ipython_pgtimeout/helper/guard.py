@@ -2,7 +2,7 @@
 
 The guard is forked by the launcher and is a subreaper: every orphan of a command becomes its child. So "nothing is
 left" is ECHILD from waitpid(2), a fact and not a guess, and no daemon hides by forking twice. And because it is
-another process than the caller, no KeyboardInterrupt, busy interpreter lock or crash over there can delay a kill or
+another process than the caller, no KeyboardInterrupt, busy interpreter lock or crash of the caller can delay a kill or
 prevent it.
 
 A guard that has nothing left waits for the next command. A new one for each would cost 2 ms of processor time, most
@@ -26,7 +26,7 @@ from .supervision import Supervision
 
 
 def main(channel: Channel, caller_fd: int | None) -> None:
-    """Wait for a request, see it through, and again. Returns when nothing is left and nobody will ask any more."""
+    """Supervise one command after another. Returns when nothing is left and no more requests can come."""
     children = ChildWatch()
     link = Link(channel, caller_fd)
     prctl.set_name(f"{HELPER}-guard")
@@ -44,7 +44,7 @@ def main(channel: Channel, caller_fd: int | None) -> None:
 
 
 def _await_request(link: Link) -> list[Message]:
-    """A request, and what may have come with it; nothing if the caller is gone or needs this guard no more."""
+    """Wait for a request. Returns it and what came with it; nothing if the caller is gone or has released the guard."""
     messages: list[Message] = []
     while link.is_open:
         readable, writable, _ = select.select(link.readable, link.writable, [])
@@ -61,7 +61,7 @@ def _await_request(link: Link) -> list[Message]:
 
 
 def _flush(link: Link) -> None:
-    """A caller that was slow to read gets the last report, too."""
+    """Send the last report completely, even if the caller is slow to read it."""
     while link.writable:
         readable, _, _ = select.select(link.readable, link.writable, [])
         link.flush()

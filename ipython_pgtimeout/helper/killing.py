@@ -21,6 +21,7 @@ def signal_all(number: int, *, but: Iterable[int] = ()) -> list[int]:
     killed = _kill_children(but) if number == signal.SIGKILL else []
     targets = list_running(but=but)
     if number == signal.SIGKILL:
+        # A second walk kills as it goes: a process that forks and exits at once would be gone by the end of the walk.
         _signal_groups(with_descendants(_running_children(but)), number)
     else:
         # A stopped process acts on nothing but SIGKILL until it is continued: signal(7).
@@ -68,7 +69,7 @@ def _signal_groups(pids: Iterable[int], *signals: int) -> None:
 
     A group is signalled as soon as its first member is found, and as a whole: killpg(3) reaches members that were
     forked a moment ago, so a fork bomb inside the group cannot outrun it. Its id is read from a member, never
-    remembered: while a group has a member, the kernel gives its number to nobody else. A process that is still in
+    remembered: while a group has a member, the kernel gives its number to no other group. A process that is still in
     our own group (between fork and setsid) is signalled by itself.
     """
     done: set[int] = set()

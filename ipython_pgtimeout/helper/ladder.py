@@ -12,7 +12,7 @@ from typing import NamedTuple
 from ..shared.protocol import GIVE_UP_AFTER_S, Limits
 
 NOTICE_AFTER_S = 1.0
-"""How long the shell may be gone with processes left before the caller is told of them."""
+"""How long the shell may be gone with processes left before the caller is notified of them."""
 KILL_AGAIN_AFTER_S = 0.005
 """SIGKILL is repeated, because a process can have been forked since the last walk."""
 _NEVER = float("inf")
@@ -39,7 +39,7 @@ class Step(NamedTuple):
 
 
 class Ladder:
-    """One command's way down: first a gentle signal, a grace for *everything* to end, then SIGKILL until it has.
+    """How one command is ended: first a gentle signal, a grace for *everything* to end, then SIGKILL until it has.
 
     Feed it what happens (``note_…``), ask it for steps until there is none, and ask again at ``due_at`` at the
     latest. ``reason`` is that of the result: it is set by what began the end, and nothing that follows changes it.

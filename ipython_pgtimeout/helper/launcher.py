@@ -33,8 +33,8 @@ _SWEEP_AGAIN_AFTER_S = 0.005
 def main(control_fd: int, caller_fd: int) -> None:
     """Serve the caller that holds the other end of ``control_fd``; ``caller_fd`` is its pidfd, -1 for none."""
     for number in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP, signal.SIGCONT, signal.SIGCHLD}:
-        # Only SIGKILL ends a supervisor. Handlers, not SIG_IGN: execve(2) sets what is handled back to the
-        # default for the commands, whatever the caller had, and leaves ignored what is ignored.
+        # Only SIGKILL ends a supervisor. Use handlers, not SIG_IGN: for the commands, execve(2) resets handled signals
+        # to their default, whatever the caller had, but ignored signals would stay ignored.
         signal.signal(number, lambda _signum, _frame: None)
     signal.pthread_sigmask(signal.SIG_SETMASK, [])
     os.chdir("/")
@@ -48,7 +48,7 @@ def main(control_fd: int, caller_fd: int) -> None:
 
 
 def _moved(fd: int) -> int:
-    """Not inheritable, and under the lowest free number: the caller's can be beyond 1023, where select(2) ends."""
+    """Move ``fd`` to the lowest free number, not inheritable. It can be above 1023, which select(2) does not take."""
     moved = os.dup(fd)
     os.close(fd)
     return moved

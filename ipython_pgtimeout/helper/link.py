@@ -44,13 +44,13 @@ class Link:
         return []
 
     def take_fds(self) -> list[int]:
-        """The descriptors that have come with the messages. They are the taker's to close."""
+        """The descriptors that have come with the messages. The code that takes them must close them."""
         assert self._channel is not None
         taken, self._channel.fds = self._channel.fds, []
         return taken
 
     def send(self, message: Message) -> None:
-        """Never blocks: what the caller does not read now is kept. A caller that is gone is told nothing."""
+        """Never blocks: what the caller does not read now is kept. Does nothing if the caller is gone."""
         if self._channel is not None:
             with contextlib.suppress(OSError):
                 self._channel.send(message)

@@ -19,7 +19,7 @@ from . import priority
 from .lives import Lives
 
 FIRST_LOOK_AFTER_S = 0.1
-"""A command that is over before is not looked at: most are."""
+"""A command that ends earlier is not looked at. Most commands do."""
 _SOON_S = 0.03
 _PAUSE_S = 0.25
 _LONGEST_PAUSE_S = 2.0
@@ -53,7 +53,7 @@ class Observer:
         self._look_at = self._affordable_at = 0.0
 
     def look_soon(self) -> None:
-        """Something has happened, or somebody wants to show how things are: look before long, if that is affordable."""
+        """Look before long, if that is affordable: something has happened, or a status is to be shown."""
         with self._condition:
             self._pause_s = _PAUSE_S
             self._look_at = min(self._look_at, max(time.monotonic() + _SOON_S, self._affordable_at))
@@ -113,7 +113,7 @@ class Observer:
             self._wake()
 
     def _await_turn(self) -> bool:
-        """Until the next look is due. False if there shall be none."""
+        """Wait until the next look is due. Returns False if there is to be none."""
         with self._condition:
             while not self._stopping:
                 wait_s = 0.0 if self._is_urgent else self._look_at - time.monotonic()

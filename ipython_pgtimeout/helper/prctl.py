@@ -1,4 +1,4 @@
-"""What a process of ours asks Linux for itself: prctl(2). Nothing on other systems."""
+"""Attributes that a helper process sets for itself on Linux: prctl(2). Other systems have none of these."""
 
 from __future__ import annotations
 

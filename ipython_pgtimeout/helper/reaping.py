@@ -8,7 +8,7 @@ import sys
 from .lives import Lives
 
 PER_TURN = 64
-"""How many are reaped before time and channel are looked at again: a storm of dying orphans must hold nothing up."""
+"""How many are reaped before time and channel are looked at again: a storm of dying orphans must not delay them."""
 _MAXRSS_UNIT_BYTES = 1 if sys.platform == "darwin" else 1024
 
 
@@ -23,7 +23,7 @@ class Reaper:
         self._lives = lives
 
     def reap(self) -> int | None:
-        """How many have been reaped, `PER_TURN` at most; None when there are no children at all: nothing is left."""
+        """Reap `PER_TURN` children at most. Returns how many; None when there are no children: nothing is left."""
         for reaped in range(PER_TURN):
             try:
                 pid = _ended_child()
@@ -36,7 +36,7 @@ class Reaper:
             self.cpu_s += used.ru_utime + used.ru_stime
             self.max_rss_bytes = max(self.max_rss_bytes, used.ru_maxrss * _MAXRSS_UNIT_BYTES)
             self._lives.record_reaping(pid, *place)
-            if pid == self.shell and self.returncode is None:  # its number can come again once it is reaped
+            if pid == self.shell and self.returncode is None:  # its pid can be reused once it is reaped
                 self.returncode = os.waitstatus_to_exitcode(status)
         return PER_TURN
 

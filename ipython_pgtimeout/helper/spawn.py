@@ -1,4 +1,4 @@
-"""Starting the shell, in the guard: leader of its own session, as the caller is now, with nothing of the guard's."""
+"""Starting the shell, in the guard: leader of its own session, with the caller's attributes and not the guard's."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from ..shared.protocol import Request
 
 
 def spawn(request: Request, mine: Inheritance, stdin: int, stdout: int, stderr: int, cwd: int) -> int:
-    """The pid of the shell, which has default signal dispositions and descriptors 0, 1 and 2 only.
+    """Start the shell, with default signal dispositions and only descriptors 0, 1 and 2. Returns its pid.
 
-    The four descriptors are closed. ``mine`` is what this process goes back to. Raises OSError, ValueError or
-    SubprocessError if the shell can't be started.
+    The four descriptors are closed. ``mine`` are the attributes that this process restores. Raises OSError, ValueError
+    or SubprocessError if the shell can't be started.
 
     Not by posix_spawn(3): it takes 0.04 ms less, but glibc's leaves two signals of its own ignored.
     """

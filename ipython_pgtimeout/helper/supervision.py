@@ -1,8 +1,8 @@
-"""One command's life, in the guard: start it, wait, end it, be sure, report.
+"""The supervision of one command, in the guard: start it, wait, end it, make sure that nothing is left, report.
 
 This is the part that must be in time. It does a bounded amount of work per turn, sends without blocking, and never
-waits for a look at a process: when which signal is due is the business of `ladder`, who is there that of `killing`,
-and what the processes are called and use that of `observation`, which may be late.
+waits for a look at a process. `ladder` decides which signal is due when, `killing` finds the processes and signals
+them, and `observation`, which may be late, finds out their names and what they use.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from .spawn import spawn
 NOT_STARTED = 126
 """The return code of a shell that could not be started, as in GNU timeout and the shells."""
 _PATIENCE_S = 0.25
-"""How long a report waits for the names of what is left. Then it has their pids alone."""
+"""How long a report waits for the names of the processes that are left. After that it has only their pids."""
 _LINGER_S = 1.0
 _NAMED_AT_MOST = 20
 _MAX_WAIT_S = 3600.0
@@ -53,7 +53,7 @@ class Supervision:
     """Ties the parts together: what has happened goes to the ladder, and what the ladder says is done."""
 
     def __init__(self, messages: list[Message], mine: Inheritance, link: Link, children: ChildWatch) -> None:
-        """``messages`` are the request and what came with it; ``mine`` is what the guard goes back to."""
+        """``messages`` are the request and what came with it; ``mine`` are the attributes that the guard restores."""
         request, *self._unheard = messages
         assert isinstance(request, Request)
         self._request = request
@@ -72,7 +72,7 @@ class Supervision:
         """Whether to report although something is left: the ladder has no more steps."""
 
     def run(self) -> bool:
-        """To the moment when nothing of the command is left. Whether the guard can take on another."""
+        """Run until nothing of the command is left. Returns whether the guard can supervise another command."""
         try:
             self._start()
         except (OSError, ValueError, subprocess.SubprocessError) as error:
@@ -88,14 +88,14 @@ class Supervision:
         fds = self._link.take_fds()
         own, self._drained = fds[:4], fds[4:]
         self._reaper.shell = spawn(self._request, self._mine, *own)
-        # From here on the shell is on its way: what is not needed for its start comes after it.
+        # The shell is starting now. What its start does not need comes after it.
         priority.set_niceness()
         debuglog.note("guard", f"started the shell, pid {self._reaper.shell}")
         self._observer = Observer(self._lives, self._mine.niceness, self._children.wake)
         self._lives.record_shell(self._reaper.shell, os.fsdecode(b" ".join(self._request.argv)))
 
     def _watch(self) -> bool:
-        """Until no process of the command is left. Whether the guard can serve again."""
+        """Supervise until no process of the command is left. Returns whether the guard can be used again."""
         self._hear(self._unheard)
         while (reaped := self._reap()) is not None:
             self._observer.hold(reaped == reaping.PER_TURN)
@@ -137,7 +137,7 @@ class Supervision:
         return min(ladder, self._observe_at, _NEVER if self._awaited is None else self._awaited.until)
 
     def _wait(self, timeout_s: float) -> None:
-        # Not by poll(2), whose timeout is rounded up to the next millisecond. Our descriptors are few, below 1024.
+        # Not poll(2), which rounds its timeout up to the next millisecond. Our descriptors are few, and below 1024.
         watched = [self._children.fileno(), *self._link.readable]
         timeout_s = min(max(timeout_s, 0.0), _MAX_WAIT_S)
         readable, writable, _ = select.select(watched, self._link.writable, [], timeout_s)
@@ -194,7 +194,7 @@ class Supervision:
     def _left(self) -> list[Process]:
         return describe(killing.list_running(), self._observer.present)
 
-    # -- what is told -------------------------------------------------------------------------------------
+    # -- what is sent -------------------------------------------------------------------------------------
 
     def _send_notice(self) -> None:
         left = self._left()
@@ -202,7 +202,7 @@ class Supervision:
             self._link.send(Waiting(self._reaper.returncode, left[:_NAMED_AT_MOST], len(left)))
 
     def _send_status(self, now: float) -> None:
-        """As it was at the last look. The next one is made for the next status."""
+        """Send the state at the last look. The look that is requested here is for the next status."""
         present = list(self._observer.present.values())
         self._observer.look_soon()
         self._link.send(
@@ -251,7 +251,7 @@ class Supervision:
         """Stay with what is left: reap it, go on killing what must die, and read what the others write.
 
         Processes that were left running on purpose still hold our pipes: unread, they would block for ever or die of
-        SIGPIPE. We read only once the caller has let go, so as to take nothing from it.
+        SIGPIPE. We read only once the caller has closed the channel, so as to take nothing from it.
         """
         drained = list(self._drained)
         while self._reaper.reap() is not None:
@@ -270,7 +270,7 @@ class Supervision:
 
 
 def _discard(fd: int) -> bool:
-    """Read and forget. False at the end of file, which a terminal without its session tells by an error."""
+    """Read and discard. Returns False at end of file, which a terminal without its session reports as an error."""
     try:
         return bool(os.read(fd, 1 << 16))
     except OSError:

@@ -79,7 +79,7 @@ class Extension:
         try:
             spec, showing = self._read(line, cell)
             has_server = hasattr(self._ip, "kernel")
-            # --max-output inf is the user's word to show everything at once.
+            # With --max-output inf the user asks to show everything at once.
             pace = self._pace if has_server and math.isfinite(spec.max_output) else None
             live = LiveStatus(spec.timeout, spec.kill_after) if has_server and showing.progress else None
             captured = _captured(showing)

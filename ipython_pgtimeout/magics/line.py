@@ -23,11 +23,11 @@ def flag_of(field: str) -> str:
 
 
 def split(line: str, verbatim: bool) -> tuple[dict[str, Any], str | None, str]:
-    """``[options] TIMEOUT [REST]`` apart: options by field, the timeout's text, and the rest.
+    """Split ``[options] TIMEOUT [REST]`` into options by field, the timeout's text, and the rest.
 
-    The values are texts that `make_spec` parses, or say where a value is. With ``verbatim`` the line ends our reading
-    at TIMEOUT, and the rest is a command, returned as it was typed. Without, options may follow TIMEOUT, and a rest is
-    what does not belong there. Raises InputError.
+    The values are texts that `make_spec` parses, or say where a value is. With ``verbatim``, options end at TIMEOUT,
+    and the rest is a command, returned as it was typed. Otherwise options may follow TIMEOUT, and the rest is text that
+    does not belong there. Raises InputError.
     """
     given: dict[str, Any] = {}
     timeout: str | None = None

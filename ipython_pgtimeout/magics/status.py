@@ -17,7 +17,7 @@ _NAMES = 3
 
 
 class LiveStatus:
-    """Shown by the front end, and updated there; nothing at all for a command that is over before it is due."""
+    """The front end shows and updates it. A command that is over before the first status is due shows none."""
 
     def __init__(self, timeout_s: float, grace_s: float) -> None:
         self._timeout_s = timeout_s
@@ -43,7 +43,7 @@ class LiveStatus:
         self._show(" · ".join((phase, *facts)), f"{bar}<b>{escape(phase)}</b> · {unbroken}")
 
     def finish(self, last_word: str, ok: bool) -> bool:
-        """The final word in the same place, if there was one before. Whether it was said."""
+        """Replace the status by the summary. Returns whether there was a status."""
         if self._handle is not None:
             self._show(last_word, f"{dot(ok)} {escape(last_word, 500)}")
         return self._handle is not None

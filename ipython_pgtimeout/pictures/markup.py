@@ -1,6 +1,6 @@
-"""Text from commands on its way into pages: made harmless here, and nowhere else. And the pages' styles.
+"""Text from commands is made safe for pages here, and nowhere else. This module also reads the pages' styles.
 
-Names and command lines are chosen by whoever wrote the program. They reach a page only through `escape`.
+A program chooses its own name and command line. They reach a page only through `escape`.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def dot(ok: bool) -> str:
 def style(module: str) -> str:
     """The style element for what ``module``, a path of a .py file, draws: the .css file of the same name beside it.
 
-    Its comments are left out: it travels with every picture.
+    Its comments are left out, because every picture contains it.
     """
     rules = Path(module).with_suffix(".css").read_text(encoding="utf-8")
     without_comments = "".join(part.partition("*/")[2] or part for part in rules.split("/*"))

@@ -55,8 +55,8 @@ class Channel:
 
     def flush(self) -> None:
         """Send what the socket takes now. Raises OSError when the other side is gone."""
-        # Whoever holds the lock sends for the others: a signal handler may have interrupted this very function,
-        # and would wait for ever. A frame appended after the holder's last look is found by looking again.
+        # The holder of the lock also sends what others append. Nothing waits for the lock: a signal handler that has
+        # interrupted the holder would wait for ever. The loop finds frames that come after the holder's last check.
         while self._unsent and self._sending.acquire(blocking=False):
             try:
                 self._send_unsent()

@@ -44,6 +44,6 @@ def note(who: str, what: str) -> None:
 
 
 def open_from_environment() -> None:
-    """At the start of a process: the log that the user has chosen, or in a helper process the caller."""
+    """Open the log that the environment names, at the start of a process. The caller sets it for helper processes."""
     with contextlib.suppress(OSError, ValueError):
         open_log(os.environ.get(VARIABLE, ""))

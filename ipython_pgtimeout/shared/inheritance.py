@@ -37,8 +37,7 @@ class Inheritance(NamedTuple):
 
     @contextlib.contextmanager
     def assumed(self, mine: Inheritance) -> Iterator[None]:
-        """For the time in which this process spawns its child, it has these attributes; then ``mine`` again, as far as
-        it can.
+        """Give these attributes to this process while it spawns its child. Then restore ``mine``, as far as it can.
 
         Setting them in the parent needs no code between fork and exec. Soft limits and affinity can always be set back,
         hard limits and niceness only by a privileged process. A guard that keeps them still does its work.

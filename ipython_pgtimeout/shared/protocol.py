@@ -1,4 +1,4 @@
-"""The messages between the caller, the launcher and a guard. Plain values; nothing in this room decides anything."""
+"""The messages between the caller, the launcher and a guard. Plain values; nothing in this module decides anything."""
 
 from __future__ import annotations
 

@@ -32,7 +32,7 @@ class Process(NamedTuple):
 
 
 class Life(NamedTuple):
-    """One process of a command: who it was, and when it was first and last seen.
+    """One process of a command: what it was, and when it was first and last seen.
 
     ``start`` and ``end`` are seconds since the command's start; ``end`` is None while the process runs.
     ``adopted`` tells that it was an orphan, which the guard inherited.

@@ -2,7 +2,7 @@
 import os
 import signal
 
-signal.signal(signal.SIGINT, signal.SIG_DFL)  # and not 1,000 tracebacks
+signal.signal(signal.SIGINT, signal.SIG_DFL)  # otherwise SIGINT prints 1,000 tracebacks
 reading, writing = os.pipe()
 level = 0
 while level < 3:

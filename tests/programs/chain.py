@@ -1,5 +1,5 @@
-# Trick: forks and exits for ever, each process in a new session, deaf to TERM and INT: who looks finds where it was.
-# No look at the process table catches it, so it holds a lock on the file that is its second argument; and it ends
+# Trick: forks and exits for ever. Each process is in a new session, ignores TERM and INT, and is gone before a walk of
+# the process table finds it. To show that it runs, it holds a lock on the file that is its second argument. It ends
 # when that file is removed.
 import fcntl
 import os

@@ -1,4 +1,4 @@
-# Trick: a daemon by the book: fork, setsid, fork.
+# Trick: a textbook daemon: fork, setsid, fork.
 import os
 import signal
 

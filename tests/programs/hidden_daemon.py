@@ -1,4 +1,4 @@
-# Trick: a daemon with no environment and no open file: only its parent's parent's memory could tell whose it is.
+# Trick: a daemon with no environment and no open file. Nothing in it shows which command started it.
 import os
 import signal
 import sys
@@ -16,5 +16,5 @@ if os.fork() == 0:
         os._exit(0)
     os.execve(sys.executable, [sys.executable, "-S", "-E", *sys.argv, "daemon"], {})
 os.close(writing)
-os.read(reading, 1)  # end of file: the daemon has closed all it had
+os.read(reading, 1)  # end of file: the daemon has closed its descriptors
 print("ready", flush=True)

@@ -1,3 +1,3 @@
-# Trick: ignores HUP and goes on when the shell has gone.
+# Trick: ignores HUP and goes on after the shell has exited.
 export MARK="$1"
 nohup sh -c 'echo ready; sleep 1000; :' &

@@ -1,5 +1,5 @@
-# Trick: a fork bomb with a session for each of its processes: 100 that ignore TERM and INT and replace each dead child,
-# 2,000 forks in all.
+# Trick: a fork bomb in which each process has a session of its own: 100 processes that ignore TERM and INT and replace
+# each dead child, 2,000 forks in all.
 import mmap
 import os
 import signal

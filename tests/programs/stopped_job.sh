@@ -1,4 +1,5 @@
-# Trick: a stopped job takes no signal but KILL until it is continued; HUP, which it gets as an orphan, it ignores.
+# Trick: a stopped job acts on no signal but KILL until it is continued. It ignores HUP, which the system sends to a
+# stopped process group that becomes orphaned.
 export MARK="$1"
 trap '' HUP
 set -m

@@ -1,4 +1,4 @@
-# Trick: handles every signal that can be handled, says its name and goes on.
+# Trick: handles every signal that can be handled, prints its name and goes on.
 import os
 import signal
 

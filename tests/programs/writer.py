@@ -1,5 +1,5 @@
-# Trick: writes to stdout for ever, a daemon by the book; the file that is its second argument grows by one byte for
-# every 64 KiB that were taken from it.
+# Trick: a textbook daemon that writes to stdout for ever. The file that is its second argument grows by one byte for
+# every 64 KiB written.
 import os
 import sys
 import time
