@@ -84,12 +84,18 @@ class Lab:
         self._log = self.directory / "server.log"
         self._process = self._start_server()
         self._stack.callback(self._stop)
-        (found,) = self._wait(lambda: list(self.directory.glob("runtime/jpserver-*.json")), "a server")
-        self._url = json.loads(found.read_text())["url"]
+        self._url = self._wait(self._written_url, "a server")
         self._wait(lambda: self.request("api/status"), "an answer")
         playwright = self._stack.enter_context(sync_playwright())
         self._browser: Browser = playwright.chromium.launch(executable_path=_browser(), args=_QUIET)
         self._stack.callback(self._browser.close)
+
+    def _written_url(self) -> str:
+        """The server's address. "" as long as its file is missing or not yet written to the end."""
+        for path in self.directory.glob("runtime/jpserver-*.json"):
+            with contextlib.suppress(json.JSONDecodeError):
+                return str(json.loads(path.read_text())["url"])
+        return ""
 
     def _start_server(self) -> subprocess.Popen[bytes]:
         home = {
@@ -254,7 +260,12 @@ class Notebook:
 
     def wait_idle(self, timeout_s: float = START_S) -> None:
         """Wait until there is an idle kernel and the page shows it as idle."""
-        self.page.wait_for_function(_IDLE, timeout=timeout_s * 1000)
+        from playwright.sync_api import TimeoutError as PageTimeout
+
+        try:
+            self.page.wait_for_function(_IDLE, timeout=timeout_s * 1000)
+        except PageTimeout as error:
+            raise TimeoutError(f"the kernel is not idle after {timeout_s} s: {self.lab.log()[-3000:]}") from error
         indicator = self.page.locator('.jp-NotebookPanel-toolbar .jp-Notebook-ExecutionIndicator[data-status="idle"]')
         indicator.wait_for(timeout=timeout_s * 1000)
 

@@ -77,8 +77,9 @@ class Kernel:
         assert spec is not None
         spec.argv = [*started_by, sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}", _NO_HISTORY]
         env = {**os.environ, "IPYTHONDIR": self._directory.name, **(environment or {})}
-        self.manager.start_kernel(env=env, cwd=os.fspath(cwd or self._directory.name))
+        self.client: Any = None
         try:
+            self.manager.start_kernel(env=env, cwd=os.fspath(cwd or self._directory.name))
             self._connect()
             for cell in setup:
                 self.run(cell)
@@ -87,7 +88,7 @@ class Kernel:
             raise
 
     def _connect(self) -> None:
-        self.client: Any = self.manager.blocking_client()
+        self.client = self.manager.blocking_client()
         self.client.start_channels()
         self.client.wait_for_ready(timeout=START_S)
 
@@ -101,7 +102,8 @@ class Kernel:
 
     def close(self) -> None:
         """End the kernel at once, if it still runs."""
-        self.client.stop_channels()
+        if self.client is not None:
+            self.client.stop_channels()
         if self.manager.has_kernel:
             self.manager.shutdown_kernel(now=True)
         self.manager.context.destroy(linger=0)
