@@ -14,6 +14,7 @@ import psutil
 import pytest
 
 from ipython_pgtimeout.caller.connection import connection
+from ipython_pgtimeout.shared import rights
 from ipython_pgtimeout.shared.channel import Channel
 from ipython_pgtimeout.shared.inheritance import Inheritance
 from ipython_pgtimeout.shared.protocol import Done, Interrupt, Limits, Message, Request
@@ -95,7 +96,7 @@ def test_the_next_command_runs_after_the_death_of_an_idle_helper(fresh_kernel: K
 
 def test_a_guard_without_a_launcher_is_released_after_its_command(mark: str) -> None:
     """Without a launcher, nothing would end the processes of a guard that is killed. Version 0.1 kept such a guard."""
-    guard = connection.take()
+    guard = connection.take(rights.fingerprint(rights.read_status()))
     launcher = connection._process
     assert launcher is not None
     _send(guard.channel, _encode(_request("true", mark)))
@@ -155,7 +156,7 @@ def test_commands_run_in_a_kernel_with_many_open_files(options: str) -> None:
 
 @pytest.fixture
 def channel() -> Iterator[Channel]:
-    taken = connection.take()
+    taken = connection.take(rights.fingerprint(rights.read_status()))
     yield taken.channel
     connection.give_back(taken, is_free=False)
 
@@ -167,7 +168,7 @@ def _request(script: str, mark: str = "") -> Request:
         program=b"/bin/sh",
         argv=argv,
         environment=environment,
-        inheritance=Inheritance.current(),
+        inheritance=Inheritance.current(b""),
         limits=Limits(time.monotonic(), timeout=10.0, kill_after=1.0, signal=signal.SIGTERM, leftovers="wait"),
         pty=False,
     )
@@ -214,7 +215,7 @@ def test_a_late_interrupt_does_not_end_the_next_command(channel: Channel) -> Non
 
 def test_a_released_guard_ends_its_command_despite_a_copy_of_the_channel(mark: str) -> None:
     """A child of multiprocessing that was forked while the command ran holds such a copy."""
-    guard = connection.take()
+    guard = connection.take(rights.fingerprint(rights.read_status()))
     with guard.channel.socket.dup():
         _send(guard.channel, _encode(_request("sleep 60; :", mark)))
         assert wait_until(lambda: len(marked(mark)) == 2, 10)

@@ -14,7 +14,7 @@ import subprocess
 import sys
 import threading
 
-from ..shared import debuglog
+from ..shared import debuglog, rights
 from .guard_handle import GuardHandle, is_readable
 from .helper_errors import HelperErrors
 
@@ -39,6 +39,8 @@ class Connection:
         self.errors = HelperErrors()
         self._lock = threading.Lock()
         self._process: subprocess.Popen[bytes] | None = None
+        self._fingerprint: tuple[object, ...] = ()
+        self._retired: list[subprocess.Popen[bytes]] = []
         self._control: socket.socket | None = None
         self._idle: list[GuardHandle] = []
         self._busy = 0
@@ -48,9 +50,12 @@ class Connection:
         with self._lock:
             self._prepare()
 
-    def take(self) -> GuardHandle:
-        """A guard that waits for a request, or soon will. Raises OSError if there can't be one."""
+    def take(self, fingerprint: tuple[object, ...]) -> GuardHandle:
+        """A guard that waits for a request, or soon will, and has the rights of this process as they are now:
+        ``fingerprint`` is from `rights`. Raises OSError if there can't be one."""
         with self._lock:
+            if fingerprint != self._fingerprint:
+                self._retire()
             while self._idle:
                 guard = self._idle.pop()
                 # Without a launcher, nothing would end the processes of a guard that is killed.
@@ -106,10 +111,23 @@ class Connection:
             guard.close()
         if self._control is not None:
             self._control.close()
-        if self._process is not None:
-            self._process.returncode = 0  # not ours to wait for, nor to warn about
+        for process in (self._process, *self._retired):
+            if process is not None:
+                process.returncode = 0  # not ours to wait for, nor to warn about
         self.errors.close()
         self.__init__()  # type: ignore[misc]
+
+    def _retire(self) -> None:
+        """This process has other rights than when it started the launcher: the next command needs a new one. Running
+        commands keep theirs."""
+        while self._idle:
+            self._idle.pop().hang_up()
+        if self._control is not None:
+            debuglog.note("caller", "has other rights now than its launcher")
+            self._control.close()
+        if self._process is not None:
+            self._retired.append(self._process)
+        self._control = self._process = None
 
     def _prepare(self) -> None:
         if not self._idle:
@@ -136,6 +154,8 @@ class Connection:
             self._control.close()
         if self._process is not None:
             self._process.wait()  # its descriptors are closed, so it is about to end
+        self._retired = [process for process in self._retired if process.poll() is None]
+        self._fingerprint = rights.fingerprint(rights.read_status())
         ours, theirs = socket.socketpair()
         caller_fd = _pidfd_of_this_process()
         inherited = [fd for fd in (theirs.fileno(), caller_fd) if fd >= 0]

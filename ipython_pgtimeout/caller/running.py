@@ -15,7 +15,7 @@ from typing import Any
 
 from .. import wording
 from ..result import GuardDied, Result
-from ..shared import debuglog
+from ..shared import debuglog, rights
 from ..shared.errors import describe_error
 from ..shared.inheritance import Inheritance
 from ..shared.protocol import Ask, Done, Extend, Idle, Interrupt, Message, Request, Status, Swept, Waiting
@@ -83,9 +83,11 @@ class Running:
         cwd = preparation.directory(spec.cwd, self._cleanup)
         log = None if spec.log is None else Log(spec.log, self._cleanup)
         plumbing = Plumbing(spec.stdin, spec.pty, self._cleanup)
-        request = Request(program, argv, environment, Inheritance.current(), spec.limits(self._started_s), spec.pty)
+        status = rights.read_status()
+        inheritance = Inheritance.current(status)
+        request = Request(program, argv, environment, inheritance, spec.limits(self._started_s), spec.pty)
         drained = [file.fileno() for file, _ in plumbing.outputs] if spec.leftovers == "leave" else []
-        self._take_guard()
+        self._take_guard(rights.fingerprint(status))
         self._backstop = Backstop(request.limits, self._guard, connection)
         self._tell(request, [*plumbing.far_ends, cwd, *drained])
         # What can be done later is done after the request: the shell starts meanwhile.
@@ -98,9 +100,9 @@ class Running:
         }
         self._streams = Streams(plumbing.outputs, limits, log, self._batcher)
 
-    def _take_guard(self) -> None:
+    def _take_guard(self, fingerprint: tuple[object, ...]) -> None:
         try:
-            self._guard = connection.take()
+            self._guard = connection.take(fingerprint)
         except OSError as error:
             raise GuardDied(
                 f"the launcher, which supervises commands, can't be started: {describe_error(error)}"

@@ -14,7 +14,7 @@ from __future__ import annotations
 import os
 import select
 
-from ..shared import debuglog
+from ..shared import debuglog, rights
 from ..shared.channel import Channel
 from ..shared.inheritance import Inheritance
 from ..shared.processes import HELPER
@@ -35,10 +35,10 @@ def main(channel: Channel, caller_fd: int | None) -> None:
     priority.raise_session()
     link.send(Ready(os.getpid()))
     debuglog.note("guard", "is ready")
-    mine = Inheritance.current()
+    mine, scheduling = Inheritance.current(b""), rights.scheduling()
     is_free = True
     while is_free and (messages := _await_request(link)):
-        is_free = Supervision(messages, mine, link, children).run()
+        is_free = Supervision(messages, mine, scheduling, link, children).run()
     _flush(link)
     debuglog.note("guard", "ends")
 

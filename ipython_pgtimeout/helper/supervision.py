@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from ..shared import debuglog
+from ..shared import debuglog, rights
 from ..shared.errors import describe_error
 from ..shared.inheritance import Inheritance
 from ..shared.processes import describe
@@ -52,12 +52,21 @@ class _Awaited(NamedTuple):
 class Supervision:
     """Ties the parts together: what has happened goes to the ladder, and what the ladder says is done."""
 
-    def __init__(self, messages: list[Message], mine: Inheritance, link: Link, children: ChildWatch) -> None:
-        """``messages`` are the request and what came with it; ``mine`` are the attributes that the guard restores."""
+    def __init__(
+        self,
+        messages: list[Message],
+        mine: Inheritance,
+        scheduling: tuple[object, ...],
+        link: Link,
+        children: ChildWatch,
+    ) -> None:
+        """``messages`` are the request and what came with it; ``mine`` are the attributes that the guard restores, and
+        ``scheduling`` those that it must still have at the end to serve again."""
         request, *self._unheard = messages
         assert isinstance(request, Request)
         self._request = request
         self._mine = mine
+        self._scheduling = scheduling
         self._link = link
         self._children = children
         self._ladder = Ladder(request.limits)
@@ -243,9 +252,9 @@ class Supervision:
     # -- the end ------------------------------------------------------------------------------------------
 
     def _is_unchanged(self) -> bool:
-        """Whether this process is as it was: a hard limit, for example, may be lowered and not raised again, and would
-        hold for the next command too."""
-        return self._request.inheritance == self._mine or Inheritance.current() == self._mine
+        """Whether this process is as it was. A hard limit, for example, may have been lowered for the command and can't
+        be raised again; or the command itself has changed its guard (prlimit(1), renice(1), taskset(1), chrt(1))."""
+        return Inheritance.current(b"") == self._mine and rights.scheduling() == self._scheduling
 
     def _linger(self) -> None:
         """Stay with what is left: reap it, go on killing what must die, and read what the others write.

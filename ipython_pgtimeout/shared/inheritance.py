@@ -13,6 +13,8 @@ import sys
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from . import rights
+
 _LIMITS = [getattr(resource, name) for name in dir(resource) if name.startswith("RLIMIT_")]
 _LIMITS = sorted(set(_LIMITS))  # RLIMIT_OFILE is another name of RLIMIT_NOFILE
 
@@ -26,10 +28,11 @@ class Inheritance(NamedTuple):
     limits: tuple[tuple[int, int], ...]
 
     @classmethod
-    def current(cls) -> Inheritance:
-        """The attributes of this process."""
+    def current(cls, status: bytes) -> Inheritance:
+        """The attributes of this process. ``status`` is from `rights.read_status`."""
+        umask = rights.umask_in(status)
         return cls(
-            umask=_umask(),
+            umask=_umask_by_changing_it() if umask is None else umask,
             niceness=os.getpriority(os.PRIO_PROCESS, 0),
             affinity=_affinity(),
             limits=tuple(map(resource.getrlimit, _LIMITS)),
@@ -60,14 +63,7 @@ class Inheritance(NamedTuple):
             os.umask(mine.umask)
 
 
-def _umask() -> int:
-    # umask(2) can only be read by changing it, for every thread of this process, so ask proc(5) first.
-    with contextlib.suppress(OSError, IndexError, ValueError):
-        status = os.open("/proc/self/status", os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            return int(os.read(status, 4096).partition(b"Umask:")[2].split(maxsplit=1)[0], 8)
-        finally:
-            os.close(status)
+def _umask_by_changing_it() -> int:
     umask = os.umask(0o077)
     os.umask(umask)
     return umask
