@@ -40,9 +40,11 @@ def test_a_command_has_three_descriptors_and_leads_its_session(kernel: Kernel) -
     kernel.wait_for_text(reply, "ready")
     pid = int(reply.stdout.split()[1])
     try:
-        assert wait_until(lambda: psutil.Process(pid).name() == "sleep", 5)
+        sleep = psutil.Process(pid)
+        assert wait_until(lambda: sleep.name() == "sleep", 5)
+        # Until it sleeps, the dynamic linker may have a library open.
+        assert wait_until(lambda: sleep.status() == psutil.STATUS_SLEEPING, 5)
         fds = Path(f"/proc/{pid}/fd")
-        wait_until(lambda: len(list(fds.iterdir())) == 3, 5)  # the dynamic linker may have a library open
         assert sorted(fd.name for fd in fds.iterdir()) == ["0", "1", "2"]
         assert (fds / "0").readlink() == Path(os.devnull)
         assert os.getsid(pid) == os.getpgid(pid) == pid
