@@ -19,7 +19,7 @@ from ..shared.channel import Channel
 from ..shared.inheritance import Inheritance
 from ..shared.processes import HELPER
 from ..shared.protocol import Message, Ready, Request
-from . import prctl, priority
+from . import prctl
 from .childwatch import ChildWatch
 from .link import Link
 from .supervision import Supervision
@@ -32,7 +32,6 @@ def main(channel: Channel, caller_fd: int | None) -> None:
     prctl.set_name(f"{HELPER}-guard")
     prctl.become_subreaper()
     os.setsid()  # a signal to the launcher's process group must not hit the guards
-    priority.raise_session()
     link.send(Ready(os.getpid()))
     debuglog.note("guard", "is ready")
     mine, scheduling = Inheritance.current(b""), rights.scheduling()

@@ -41,7 +41,6 @@ def main(control_fd: int, caller_fd: int) -> None:
     debuglog.open_from_environment()
     prctl.set_name(HELPER)
     prctl.become_subreaper()
-    priority.raise_session()
     gc.freeze()  # what is here now is shared with every guard; don't let a collection touch it
     Launcher(socket.socket(fileno=_moved(control_fd)), _moved(caller_fd) if caller_fd >= 0 else None).serve()
     debuglog.note("launcher", "ends")
@@ -67,6 +66,7 @@ class Launcher:
             if watched is not None:
                 self._poller.register(watched, select.POLLIN)
         self._serving = True
+        self._niceness = os.getpriority(os.PRIO_PROCESS, 0)
         self._bereft: list[Channel] = []
         self._swept: set[int] = set()
         self._give_up_at = 0.0
@@ -144,6 +144,7 @@ class Launcher:
                 continue
             if status:
                 debuglog.note("launcher", f"guard {pid} has died, status {status}")
+                priority.raise_priority()
                 self._bereft.append(channel)
                 self._give_up_at = time.monotonic() + GIVE_UP_AFTER_S
             else:
@@ -165,4 +166,5 @@ class Launcher:
                 channel.send(Swept(len(self._swept), left))
             channel.close()
         self._bereft.clear()
+        priority.restore_priority(self._niceness)
         self._swept.clear()

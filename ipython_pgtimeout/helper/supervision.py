@@ -77,6 +77,7 @@ class Supervision:
         self._observe_at = request.limits.started_s + observation.FIRST_LOOK_AFTER_S
         self._awaited: _Awaited | None = None
         self._signal_again_at = 0.0
+        self._is_hurrying = False
         self._lets_go = False
         """Whether to report although something is left: the ladder has no more steps."""
 
@@ -98,7 +99,6 @@ class Supervision:
         own, self._drained = fds[:4], fds[4:]
         self._reaper.shell = spawn(self._request, self._mine, *own)
         # The shell is starting now. What its start does not need comes after it.
-        priority.set_niceness()
         debuglog.note("guard", f"started the shell, pid {self._reaper.shell}")
         self._observer = Observer(self._lives, self._mine.niceness, self._children.wake)
         self._lives.record_shell(self._reaper.shell, os.fsdecode(b" ".join(self._request.argv)))
@@ -107,6 +107,8 @@ class Supervision:
         """Supervise until no process of the command is left. Returns whether the guard can be used again."""
         self._hear(self._unheard)
         while (reaped := self._reap()) is not None:
+            if reaped == reaping.PER_TURN:
+                self._hurry()
             self._observer.hold(reaped == reaping.PER_TURN)
             now = time.monotonic()
             if self._awaited is not None and (
@@ -126,7 +128,8 @@ class Supervision:
                 self._observer.look_now()
             else:
                 self._wait(0.0 if reaped == reaping.PER_TURN else self._due_at() - now)
-        priority.set_niceness(self._mine.niceness)
+        if self._is_hurrying:
+            priority.restore_priority(self._mine.niceness)
         is_free = self._observer.stop() and self._is_unchanged()
         self._report(self._ladder.reason, is_free=is_free)
         return is_free
@@ -189,6 +192,7 @@ class Supervision:
         self._awaited = _Awaited(self._observer.look_now(), now + _PATIENCE_S, act)
 
     def _signal(self, number: int, now: float) -> None:
+        self._hurry()
         sent = killing.signal_all(number)
         # In a storm a walk takes long. Half of the time is for reaping, or there would be ever more to walk over.
         self._signal_again_at = 2 * time.monotonic() - now
@@ -199,6 +203,12 @@ class Supervision:
             debuglog.note("guard", f"sent {name} to {sent}")
         known = self._signals[-1].pids
         known += sorted(set(sent) - set(known))
+
+    def _hurry(self) -> None:
+        """From now on the command must leave the guard its share of the processor."""
+        if not self._is_hurrying:
+            self._is_hurrying = True
+            priority.raise_priority()
 
     def _left(self) -> list[Process]:
         return describe(killing.list_running(), self._observer.present)
