@@ -43,12 +43,12 @@ class Option:
 
     def parsed(self, value: object) -> Any:
         """``value`` as a quantity. An `InputError` has the name of this option as its ``field``."""
-        return self._parsed_default if value is self.default else self._naming(self.parse, value)
+        return self._naming(self.parse, value)
 
     @functools.cached_property
-    def _parsed_default(self) -> Any:
+    def parsed_default(self) -> Any:
         """Parsed once, because most options of most commands are not given."""
-        return self._naming(self.parse, self.default)
+        return self.parsed(self.default)
 
     def parsed_text(self, text: str) -> Any:
         """The text from a magic's line: the value itself, not parsed yet, or where it is."""
@@ -222,4 +222,9 @@ def make_showing(given: Mapping[str, Any]) -> Showing:
 
 
 def _parsed(options: Mapping[str, Option], given: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: option.parsed(given.get(name, option.default)) for name, option in options.items()}
+    return {
+        name: option.parsed_default
+        if (value := given.get(name, option.default)) is option.default
+        else option.parsed(value)
+        for name, option in options.items()
+    }

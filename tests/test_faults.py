@@ -27,12 +27,18 @@ pytestmark = pytest.mark.alone  # a storm starves whatever else runs
 MEETS = """
 command, ending = {command!r}, {ending!r}
 run("true", 20)  # the helpers are there before the storm
+from ipython_pgtimeout.caller.running import Running
 pressed_s = 2.0
 if ending == "interrupt":
-    def press():
+    stop = Running.stop
+    def note_stop(running, presses):
+        "When the caller's handler ran: the caller itself has to wait for a processor in a storm."
         global pressed_s
-        time.sleep(2.0)
         pressed_s = time.monotonic() - started
+        stop(running, presses)
+    Running.stop = note_stop
+    def press():
+        time.sleep(2.0)
         os.kill(os.getpid(), signal.SIGINT)
     threading.Thread(target=press, daemon=True).start()
 started = time.monotonic()

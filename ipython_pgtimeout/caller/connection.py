@@ -59,6 +59,8 @@ class Connection:
             while self._idle:
                 guard = self._idle.pop()
                 # Without a launcher, nothing would end the processes of a guard that is killed.
+                if self._control is not None and not is_readable(self._control, guard.channel):
+                    break
                 if self._has_launcher() and guard.is_waiting():
                     break
                 guard.close()

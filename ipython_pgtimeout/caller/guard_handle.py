@@ -85,8 +85,9 @@ class GuardHandle:
             self._pidfd = -1
 
 
-def is_readable(each: Channel | socket.socket) -> bool:
-    """Whether something has come, or the other side is gone."""
+def is_readable(*sockets: Channel | socket.socket) -> bool:
+    """Whether something has come to one of them, or its other side is gone."""
     poller = select.poll()  # not select(2), which takes no descriptor above 1023
-    poller.register(each, select.POLLIN)
+    for each in sockets:
+        poller.register(each, select.POLLIN)
     return bool(poller.poll(0))

@@ -17,7 +17,8 @@ _ARGUMENT_BYTES = 100_000
 
 def environment(added: Mapping[bytes, bytes], pty: bool) -> dict[bytes, bytes]:
     """The caller's environment as it is now, and ``added``. A command with a terminal has TERM in any case."""
-    variables = {**os.environb, **added}
+    # The dictionary inside os.environb: reading it by its methods would take a fifth of the whole preparation.
+    variables: dict[bytes, bytes] = {**getattr(os.environb, "_data", os.environb), **added}
     if pty:
         variables.setdefault(b"TERM", b"xterm-256color")
     return variables

@@ -65,12 +65,12 @@ class PgTimeout(_Traits):  # type: ignore[misc]
         self.observe(lambda _: self._open_log(), "debug")
 
     def parsed(self) -> dict[str, Any]:
-        """The configured values, parsed once and not for each command; without a timeout if none is configured."""
+        """The values that are configured otherwise than declared, parsed once and not for each command."""
         return self._parsed.copy()
 
     def _parse(self, option: Option) -> None:
         value = getattr(self, option.name)
-        if value == "":
+        if value == option.default:
             self._parsed.pop(option.name, None)
         else:
             self._parsed[option.name] = option.parsed(value)
