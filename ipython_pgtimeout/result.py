@@ -6,7 +6,6 @@ from __future__ import annotations
 import functools
 import subprocess
 from dataclasses import dataclass, field
-from typing import Any
 
 from . import wording
 from .shared.records import Life, Process, Signalled
@@ -116,7 +115,7 @@ class _Carrier:
         return type(self), (self.result,)
 
     def _render_traceback_(self) -> list[str]:
-        return render_error(type(self).__name__, str(self))
+        return wording.render_error(type(self).__name__, str(self))
 
 
 class CommandTimeout(_Carrier, subprocess.TimeoutExpired):
@@ -147,7 +146,7 @@ class GuardDied(RuntimeError):
         return type(self), (str(self), self.details)
 
     def _render_traceback_(self) -> list[str]:
-        return [*render_error(type(self).__name__, str(self)), *self.details.splitlines()]
+        return [*wording.render_error(type(self).__name__, str(self)), *self.details.splitlines()]
 
 
 def make_interrupt(result: Result) -> KeyboardInterrupt:
@@ -156,15 +155,6 @@ def make_interrupt(result: Result) -> KeyboardInterrupt:
     error.result = result  # type: ignore[attr-defined]
     # Not a closure: it must survive pickling, as the exception does.
     error._render_traceback_ = functools.partial(  # type: ignore[attr-defined]
-        render_error, "KeyboardInterrupt", result.summary()
+        wording.render_error, "KeyboardInterrupt", result.summary()
     )
     return error
-
-
-def render_error(name: str, text: str) -> list[str]:
-    """A line like the first of IPython's tracebacks, in colour unless the user wants none. Only IPython calls this."""
-    from IPython import get_ipython
-
-    ip: Any = get_ipython()
-    plain = ip is not None and ip.colors.lower() == "nocolor"
-    return [f"{name}: {text}" if plain else f"\x1b[31m{name}\x1b[0m: {text}"]

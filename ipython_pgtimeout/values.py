@@ -13,6 +13,7 @@ import re
 from collections.abc import Mapping, Sequence
 
 from .shared.signals import signal_number
+from .wording import render_error
 
 _INFINITE = ("inf", "infinity")
 _UNIT_S = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "": 1.0}
@@ -46,6 +47,9 @@ class InputError(ValueError):
         *others, last = examples or [""]
         shown = f"{', '.join(others)} or {last}" if others else last
         return f"{name}{self._problem}" + (f"; write for example {shown}" if shown else "")
+
+    def _render_traceback_(self) -> list[str]:
+        return render_error(type(self).__name__, str(self))
 
     def __reduce__(self) -> tuple[object, ...]:
         return type(self), self.args, self.__dict__

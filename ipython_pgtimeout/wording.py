@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import unicodedata
 from collections.abc import Sequence
+from typing import Any
 
 from .shared.records import Process, Signalled
 from .shared.signals import signal_name
@@ -129,3 +130,12 @@ def visible(text: str, longest: int = _LONGEST) -> str:
     return "".join(
         ascii(character)[1:-1] if unicodedata.category(character) in _HIDDEN else character for character in cut
     )
+
+
+def render_error(name: str, text: str) -> list[str]:
+    """A line like the first of IPython's tracebacks, in colour unless the user wants none. Only IPython calls this."""
+    from IPython import get_ipython
+
+    ip: Any = get_ipython()
+    plain = ip is not None and ip.colors.lower() == "nocolor"
+    return [f"{name}: {text}" if plain else f"\x1b[31m{name}\x1b[0m: {text}"]

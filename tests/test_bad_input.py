@@ -120,6 +120,12 @@ def test_a_valid_line_starts_a_command_and_wakes_a_guard(kernel: Kernel, tmp_pat
     assert _idle_guards(kernel) != before
 
 
+def test_a_mistake_in_a_call_is_shown_as_one_line(kernel: Kernel) -> None:
+    reply = kernel.execute("import ipython_pgtimeout\nipython_pgtimeout.run('true', 5, idle='never')")
+    (line,) = reply.text.splitlines()
+    assert line.endswith(": idle can't be 'never'; write for example idle='30s', idle='5m' or idle='inf'")
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [

@@ -6,6 +6,8 @@ import asyncio
 import contextlib
 import select
 import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -198,3 +200,31 @@ def test_the_sigint_handler_is_the_previous_one_afterwards() -> None:
     previous = signal.getsignal(signal.SIGINT)
     _run(by_poll, command="true")
     assert signal.getsignal(signal.SIGINT) is previous
+
+
+NO_DESCRIPTORS = """
+import os, resource, signal
+from ipython_pgtimeout import run
+run("true", 20)
+before = signal.getsignal(signal.SIGINT), signal.set_wakeup_fd(-1)
+soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+used = len(os.listdir("/proc/self/fd"))
+errors = 0
+for free in range(12):
+    resource.setrlimit(resource.RLIMIT_NOFILE, (used + free, hard))
+    try:
+        run("true", 20)
+    except Exception as error:
+        errors += 1
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert signal.getsignal(signal.SIGINT) is before[0], free
+    assert signal.set_wakeup_fd(-1) == before[1], free
+print(errors > 3, run("echo on", 20).stdout)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="counts descriptors in proc(5)")
+def test_the_handler_is_restored_when_there_are_no_descriptors_left() -> None:
+    """At 0.1 one such error left its handler installed, and Ctrl-C was dead for good."""
+    done = subprocess.run([sys.executable, "-c", NO_DESCRIPTORS], capture_output=True, text=True, timeout=50)
+    assert done.stdout == "True on\n\n", done

@@ -31,22 +31,28 @@ class Interrupts:
 
     def __enter__(self) -> Interrupts:
         if threading.current_thread() is threading.main_thread() and callable(signal.getsignal(signal.SIGINT)):
-            reading, writing = os.pipe()
-            self._wakeup = FileIO(reading), FileIO(writing, "w")
-            os.set_blocking(reading, False)
-            os.set_blocking(writing, False)
-            # Install the handler last: nothing that follows can fail and leave it behind.
-            self._previous_wakeup = signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
+            # The handler first: an interrupt from now on is counted, and can't be raised between the steps that follow.
             self._previous = signal.signal(signal.SIGINT, self._receive)
+            try:
+                reading, writing = os.pipe()
+                self._wakeup = FileIO(reading), FileIO(writing, "w")
+                os.set_blocking(reading, False)
+                os.set_blocking(writing, False)
+                self._previous_wakeup = signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
+            except BaseException:
+                self.__exit__()
+                raise
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._previous is not None:
-            signal.signal(signal.SIGINT, self._previous)
         if self._wakeup is not None:
             signal.set_wakeup_fd(self._previous_wakeup)
+            self.clear()  # what came since the last look is passed on, too
             for end in self._wakeup:
                 end.close()
+            self._wakeup = None
+        if self._previous is not None:
+            signal.signal(signal.SIGINT, self._previous)  # last: from now on an interrupt is raised
 
     def fileno(self) -> int:
         """A descriptor that is readable when there was a signal; -1 if no handler is installed."""
