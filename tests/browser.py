@@ -35,6 +35,13 @@ _QUIET = [
     *("--disable-background-networking", "--disable-component-update"),
 ]
 _IDLE = "() => window.jupyterapp?.shell?.currentWidget?.sessionContext?.session?.kernel?.status === 'idle'"
+# A poll can miss [*] between [1] and [1], which a prompt reads before and after a restart of the kernel.
+_NOTE_A_CHANGE = """
+prompt => {
+  delete prompt.dataset.changed;
+  const observer = new MutationObserver(() => { prompt.dataset.changed = "yes"; observer.disconnect(); });
+  observer.observe(prompt, {childList: true, characterData: true, subtree: true});
+}"""
 _SETTINGS = {
     "apputils-extension/notification": {"fetchNews": "false", "checkForUpdates": False, "doNotDisturbMode": True},
     "docmanager-extension/plugin": {"autosave": False},
@@ -217,10 +224,11 @@ class Notebook:
 
     def run(self, cell: int) -> Locator:
         """Press Ctrl+Enter in the cell and don't wait. Returns its output area."""
-        editor, before = self.cell(cell).locator(".cm-content"), self.prompt(cell)
+        editor, prompt = self.cell(cell).locator(".cm-content"), self.cell(cell).locator(".jp-InputPrompt")
+        prompt.evaluate(_NOTE_A_CHANGE)
         editor.click()
         editor.press("Control+Enter")
-        assert wait_until(lambda: self.prompt(cell) != before, 20), f"cell {cell} does not run"
+        assert wait_until(lambda: prompt.get_attribute("data-changed"), 20), f"cell {cell} does not run"
         return self.output(cell)
 
     def run_to_end(self, cell: int, timeout_s: float = 60.0) -> Locator:
