@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import nbformat
+import psutil
 import pytest
 from nbclient import NotebookClient
 
@@ -94,6 +95,7 @@ def test_the_tree_shows_sessions_groups_leaders_and_states(kernel: Kernel) -> No
     )
     own, stopped, zombie = map(int, kernel.value("pids").strip("()").split(","))
     try:
+        assert wait_until(lambda: psutil.Process(own).status() == psutil.STATUS_SLEEPING, 10)
         assert wait_until(lambda: f"{stopped:>7}    stopped" in kernel.value("%pgtree"), 10)
         tree = kernel.value("%pgtree")
         assert f"    {kernel.pid:>7} SL running" in _in_group(tree, kernel.pid)
