@@ -87,18 +87,20 @@ def overflows(area: Locator) -> bool:
 
 
 def test_the_timeline_is_folded_and_shows_bars_and_marks(lab: Lab) -> None:
-    with lab.notebook(BUILD, "r") as notebook:
+    with lab.notebook(BUILD, "r", "len(r.processes)") as notebook:
         notebook.run_to_end(1)
         shown = notebook.run_to_end(2)
+        recorded = int(notebook.run_to_end(3).inner_text())
         assert "timed out after 4 s: SIGTERM to 3 processes, SIGKILL to 1; all are gone" in shown.inner_text()
         assert shown.locator("details[open]").count() == 0
         assert not shown.locator("table").is_visible()
         shown.locator("summary").click()
         bars = shown.locator(BARS)
         bars.first.wait_for()
-        assert bars.count() == 5
+        assert bars.count() == recorded
+        assert recorded in (5, 6)  # the subshell that starts the session ends at once; on a busy machine it is seen
         assert shown.locator("td i.o").count() == 2
-        assert min(box["width"] for bar in bars.all() if (box := bar.bounding_box())) > 10
+        assert sorted(box["width"] for bar in bars.all() if (box := bar.bounding_box()))[-5] > 10
         scale = shown.locator("td.t").first.bounding_box()
         (at,) = {box["x"] for mark in shown.get_by_title("SIGTERM at").all() if (box := mark.bounding_box())}
         assert scale is not None
