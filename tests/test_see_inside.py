@@ -100,3 +100,26 @@ def test_the_log_is_switched_on_and_off_by_config(fresh_kernel: Kernel, tmp_path
     reply = fresh_kernel.execute("%config PgTimeout.debug = '/no/such/directory/log'")
     assert "No such file or directory" in reply.text
     assert fresh_kernel.run("%run_timed 9 echo on").stdout == "on\n"
+
+
+FORKS_LATER = """\
+import os
+real = os.fork
+failures = [OSError(11, "Resource temporarily unavailable"), OSError(11, "Resource temporarily unavailable")]
+def fork():
+    if failures:
+        raise failures.pop()
+    return real()
+os.fork = fork
+"""
+
+
+def test_a_guard_that_cannot_be_forked_costs_one_command_only() -> None:
+    """The launcher has no process left for a guard, twice: for the spare one, and for the first command."""
+    with Kernel(tampering_cell(FORKS_LATER), LOAD) as kernel:
+        launcher = kernel.launcher()
+        reply = kernel.execute("%%timeout_shell 20\necho lost")
+        assert reply.ename == "GuardDied"
+        assert "Resource temporarily unavailable" in reply.evalue
+        assert kernel.run("%%timeout_shell 20\necho on").stdout == "on\n"
+        assert kernel.launcher() == launcher, "the launcher has died"

@@ -99,7 +99,14 @@ class Launcher:
             return
         os.set_inheritable(fds[0], False)
         channel = Channel(socket.socket(fileno=fds[0]))
-        pid = os.fork()
+        try:
+            pid = os.fork()
+        except OSError:  # no process or memory left: the command that wanted this guard fails, and no other
+            os.write(2, traceback.format_exc().encode("utf-8", "backslashreplace"))
+            with contextlib.suppress(OSError):
+                channel.send(Swept(0, []))
+            channel.close()
+            return
         if pid:
             debuglog.note("launcher", f"has forked guard {pid}")
             self._guards[pid] = channel
