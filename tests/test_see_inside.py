@@ -12,9 +12,9 @@ from pathlib import Path
 
 from ipython_pgtimeout import GuardDied
 
-from .kernels import LOAD, Kernel
+from .kernels import LOAD, Kernel, named_children
 from .tampering import tampering_cell
-from .watching import wait_until_gone
+from .watching import wait_until, wait_until_gone
 
 BREAKS_WHEN_REAPING = "import ipython_pgtimeout.helper.reaping as r; r.Reaper.reap = lambda self: 1 / 0"
 BREAKS_WHEN_FORKING = "import ipython_pgtimeout.helper.launcher as m; m.Launcher._serve_request = lambda self: 1 / 0"
@@ -117,6 +117,7 @@ os.fork = fork
 def test_a_guard_that_cannot_be_forked_costs_one_command_only() -> None:
     """The launcher has no process left for a guard, twice: for the spare one, and for the first command."""
     with Kernel(tampering_cell(FORKS_LATER), LOAD) as kernel:
+        assert wait_until(lambda: named_children(kernel.pid, "pgtimeout"), 10), "the launcher has not started"
         launcher = kernel.launcher()
         reply = kernel.execute("%%timeout_shell 20\necho lost")
         assert reply.ename == "GuardDied"
