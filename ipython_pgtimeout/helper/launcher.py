@@ -36,6 +36,7 @@ def main(control_fd: int, caller_fd: int) -> None:
         # Only SIGKILL ends a supervisor. Use handlers, not SIG_IGN: for the commands, execve(2) resets handled signals
         # to their default, whatever the caller had, but ignored signals would stay ignored.
         signal.signal(number, lambda _signum, _frame: None)
+    prctl.stop_ignoring_internal_signals()
     signal.pthread_sigmask(signal.SIG_SETMASK, [])
     os.chdir("/")
     debuglog.open_from_environment()

@@ -8,6 +8,9 @@ import sys
 
 _PR_SET_NAME = 15
 _PR_SET_CHILD_SUBREAPER = 36
+_RT_SIGACTION = {"x86_64": 13, "aarch64": 134}.get(os.uname().machine)
+_INTERNAL_SIGNALS = (32, 33)
+_SIG_IGN = 1
 
 
 def become_subreaper() -> None:
@@ -23,3 +26,18 @@ def set_name(name: str) -> None:
 def _prctl(option: int, value: object) -> None:
     if sys.platform == "linux" and ctypes.CDLL(None, use_errno=True).prctl(option, value, 0, 0, 0):
         raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+
+
+def stop_ignoring_internal_signals() -> None:
+    """Give the two signals that glibc keeps for itself their default action, if they are ignored.
+
+    A process that was started by glibc's posix_spawn(3) ignores them, as the children of `subprocess` do from Python
+    3.13 on, and hands that on to all below it. glibc's own functions refuse these numbers, hence the system call.
+    """
+    if sys.platform != "linux" or _RT_SIGACTION is None:
+        return
+    syscall = ctypes.CDLL(None).syscall
+    default, current = (ctypes.c_ulong * 4)(), (ctypes.c_ulong * 4)()  # handler, flags, restorer, mask
+    for number in _INTERNAL_SIGNALS:
+        if syscall(_RT_SIGACTION, number, None, current, 8) == 0 and current[0] == _SIG_IGN:
+            syscall(_RT_SIGACTION, number, default, None, 8)
