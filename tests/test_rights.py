@@ -119,3 +119,25 @@ def test_a_command_cannot_change_what_the_next_one_gets(change: str) -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=50, check=True)
     assert done.stdout == "0 True\n", done
+
+
+def test_a_guard_from_before_a_change_does_not_serve_after_it() -> None:
+    """A command of another thread began before the change and ends after it: its guard has the old rights."""
+    code = (
+        "import ctypes, threading\n"
+        "from ipython_pgtimeout import run\n"
+        "look = 'grep NoNewPrivs /proc/self/status'\n"
+        "script = 'until [ -e $GO ]; do sleep 0.02; done'\n"
+        "import os, tempfile; go = os.path.join(tempfile.mkdtemp(), 'go')\n"
+        "thread = threading.Thread(target=run, args=(script, 30), kwargs={'env': {'GO': go}})\n"
+        "run('true', 20); thread.start()\n"
+        "from ipython_pgtimeout.caller.connection import connection\n"
+        "while not connection._busy: pass\n"
+        "assert ctypes.CDLL(None).prctl(38, 1, 0, 0, 0) == 0\n"
+        "found = [run(look, 20).stdout]\n"
+        "open(go, 'w').close(); thread.join()\n"
+        "found += [run(look, 20).stdout for _ in range(3)]\n"
+        "print(set(found))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=50, check=True)
+    assert done.stdout == "{'NoNewPrivs:\\t1\\n'}\n", done

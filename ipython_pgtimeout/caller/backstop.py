@@ -16,7 +16,7 @@ MARGIN_S = 2.0
 _AWAKE_AFTER_S = 1.0
 _SWEPT_AFTER_S = GIVE_UP_AFTER_S + 1.0
 _IMPATIENT_PRESSES = 3
-"""The second press has asked the guard for SIGKILL. Who presses again is not heard."""
+"""The second press has asked the guard for SIGKILL. A third one means that the guard does not answer."""
 
 
 class Backstop:

@@ -77,7 +77,7 @@ class Connection:
         """
         with self._lock:
             self._busy -= 1
-            if is_free and self._has_launcher():
+            if is_free and guard.launcher is self._process and self._has_launcher():
                 self._idle.append(guard)
             else:
                 guard.hang_up()
@@ -90,15 +90,11 @@ class Connection:
     def close(self) -> None:
         """Release the helper processes: they end when they get end of file."""
         with self._lock:
-            while self._idle:
-                self._idle.pop().hang_up()
-            if self._control is not None:
-                self._control.close()
-            if self._process is not None:
+            process = self._release()
+            if process is not None:
                 # The launcher stays while processes were left running on purpose, so don't wait for long.
                 with contextlib.suppress(subprocess.TimeoutExpired):
-                    self._process.wait(0.5)
-            self._control = self._process = None
+                    process.wait(0.5)
             self.errors.close()
 
     def signal_launcher(self, number: int) -> None:
@@ -122,14 +118,20 @@ class Connection:
     def _retire(self) -> None:
         """This process has other rights than when it started the launcher: the next command needs a new one. Running
         commands keep theirs."""
+        process = self._release()
+        if process is not None:
+            debuglog.note("caller", "has other rights now than its launcher")
+            self._retired.append(process)
+
+    def _release(self) -> subprocess.Popen[bytes] | None:
+        """End the connection to the launcher and to all idle guards. Returns the launcher, which is still to be reaped;
+        None if there was none."""
         while self._idle:
             self._idle.pop().hang_up()
         if self._control is not None:
-            debuglog.note("caller", "has other rights now than its launcher")
             self._control.close()
-        if self._process is not None:
-            self._retired.append(self._process)
-        self._control = self._process = None
+        process, self._control, self._process = self._process, None, None
+        return process
 
     def _prepare(self) -> None:
         if not self._idle:
@@ -149,7 +151,7 @@ class Connection:
             except BaseException:
                 ours.close()
                 raise
-        return GuardHandle(ours)
+        return GuardHandle(ours, self._process)
 
     def _start(self) -> None:
         if self._control is not None:

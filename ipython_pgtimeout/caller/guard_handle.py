@@ -14,10 +14,12 @@ from ..shared.protocol import Message, Ready
 
 
 class GuardHandle:
-    """One guard, or one that is soon forked. ``pid`` is 0 until it has said that it is ready."""
+    """One guard, or one that is soon forked. ``pid`` is 0 until it has said that it is ready. ``launcher`` is the
+    process that forks it, and whose rights it has."""
 
-    def __init__(self, sock: socket.socket) -> None:
+    def __init__(self, sock: socket.socket, launcher: object) -> None:
         self.channel = Channel(sock)
+        self.launcher = launcher
         self.pid = 0
         self._pidfd = -1
 

@@ -54,6 +54,11 @@ def _moved(fd: int) -> int:
     return moved
 
 
+def _write_traceback() -> None:
+    """For the caller, which shows it: `GuardDied`. In one piece, because other helpers may write to the same file."""
+    os.write(2, traceback.format_exc().encode("utf-8", "backslashreplace"))
+
+
 class Launcher:
     """Forks guards on request, and watches over them. ``_bereft`` are the channels of guards that were killed."""
 
@@ -103,7 +108,7 @@ class Launcher:
         try:
             pid = os.fork()
         except OSError:  # no process or memory left: the command that wanted this guard fails, and no other
-            os.write(2, traceback.format_exc().encode("utf-8", "backslashreplace"))
+            _write_traceback()
             with contextlib.suppress(OSError):
                 channel.send(Swept(0, []))
             channel.close()
@@ -121,8 +126,7 @@ class Launcher:
             guard.main(channel, self._caller_fd)
             status = 0
         except BaseException:
-            # In one piece, because other guards may write to the same file. The caller shows it: `GuardDied`.
-            os.write(2, traceback.format_exc().encode("utf-8", "backslashreplace"))
+            _write_traceback()
         finally:
             os._exit(status)
 

@@ -8,7 +8,7 @@ import shlex
 from collections.abc import Mapping
 from typing import Any
 
-from ..spec import OPTIONS, TIMEOUT, Option
+from ..spec import FIELDS, OPTIONS, TIMEOUT, Option
 from ..values import InputError
 
 _BY_FLAG = {flag: option for option in OPTIONS for flag in option.flags}
@@ -18,8 +18,8 @@ _WORD = re.compile(r"""(?:[^\s"'\\]|\\.|"(?:[^"\\]|\\.)*"|'[^']*')+""")
 
 def flag_of(field: str) -> str:
     """How a user of a magic spells a field: ``--kill-after``, ``TIMEOUT``."""
-    longest = [option.flags for option in OPTIONS if option.name == field]
-    return longest[0][1 if len(longest[0]) == 2 and len(longest[0][0]) == 2 else 0] if longest else field.upper()
+    flags = FIELDS[field].flags if field in FIELDS else ()
+    return next((flag for flag in flags if flag.startswith("--")), field.upper())
 
 
 def split(line: str, verbatim: bool) -> tuple[dict[str, Any], str | None, str]:
