@@ -22,7 +22,12 @@ class Result:
     ``stdout_bytes`` and ``stderr_bytes`` count everything. ``log_error`` says why a ``--log`` is incomplete.
     ``duration`` and ``cpu_time`` (user and system, of every process that was waited for) are seconds, ``max_rss`` is
     the largest process's in bytes: getrusage(2). ``signals`` are those that were sent, each with its time and pids;
-    ``survivors`` are the processes of the command that are still there, ``processes`` the lives of all that were seen.
+    ``max_rss`` is 0 if the shell, and all that it waited for, was smaller than the guard (about 12 MB) and too quick to
+    be looked at: Linux counts the memory that a process had before its execve(2) as well. ``survivors`` are the
+    processes of the command that are still there; where the system can't tell whether they are all, ``certain`` is
+    False. ``processes`` are the lives of all that were seen: a sample, because a process that the shell waits for is
+    missed if it is quicker than the pause between two looks. ``unseen`` counts those that the guard has reaped and not
+    seen before.
     """
 
     command: str
@@ -43,7 +48,9 @@ class Result:
     pid: int
     signals: tuple[Signalled, ...]
     survivors: tuple[Process, ...]
+    certain: bool
     processes: tuple[Life, ...] = field(repr=False)
+    unseen: int = field(repr=False)
     error: str
 
     @property
@@ -76,23 +83,30 @@ class Result:
     def summary(self) -> str:
         """One sentence: what ended the command, which signals were sent, which processes are left, how long it took."""
         return wording.describe_result(
-            self.reason, self.returncode, self._limit_s, self.error, self.signals, self.survivors, self.duration
+            self.reason,
+            self.returncode,
+            self._limit_s,
+            self.error,
+            self.signals,
+            self.survivors,
+            self.certain,
+            self.duration,
         )
 
     def __str__(self) -> str:
         return self.summary()
 
     def timeline(self) -> str:
-        """The lives of the command's processes as text: ``=`` while one was there, ``~`` for an orphan, ``!`` where
-        a signal was sent and ``K`` where SIGKILL was."""
+        """The lives of the command's processes as text: ``=`` while one was there, ``~`` for an orphan, ``-`` where its
+        end lies if no look has seen it, ``!`` where a signal was sent and ``K`` where SIGKILL was."""
         from .pictures import timeline  # only here: a program that uses `run` draws no pictures
 
-        return timeline.draw_text(self.summary(), self.processes, self.signals, self.duration)
+        return timeline.draw_text(self.summary(), self.processes, self.unseen, self.signals, self.duration)
 
     def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, str]:
         from .pictures import timeline
 
-        html = timeline.draw_html(self.summary(), self.ok, self.processes, self.signals, self.duration)
+        html = timeline.draw_html(self.summary(), self.ok, self.processes, self.unseen, self.signals, self.duration)
         return {"text/plain": self.summary(), "text/html": html}
 
 

@@ -21,6 +21,7 @@ def describe_result(
     error: str,
     signals: Sequence[Signalled],
     survivors: Sequence[Process],
+    certain: bool,
     duration_s: float,
 ) -> str:
     """One sentence: what ended the command, which signals were sent, which processes are left, how long it took.
@@ -31,7 +32,7 @@ def describe_result(
     if sent := _describe_signals(signals):
         parts[0] += f": {sent}"
         if not survivors:
-            parts.append("all are gone")
+            parts.append(describe_nothing_left(certain))
     if survivors:
         what = "could not be killed" if signals else "left running"
         parts.append(f"{what}: {name_processes(survivors)}")
@@ -74,22 +75,27 @@ def describe_waiting(returncode: int, processes: Sequence[Process], total: int) 
 
 
 def describe_death_of_guard(
-    swept: tuple[int, Sequence[Process]] | None, error: str, killed_by_us: int | None = None
+    swept: tuple[int, Sequence[Process], bool] | None, error: str, killed_by_us: int | None = None
 ) -> str:
-    """``swept`` is how many processes the launcher has killed then, and which are left; None if it has died too.
-    ``error`` is the last line of a Python error in the helper processes. ``killed_by_us`` is how many processes of the
-    command were killed with a guard that did not answer; None if the guard has died by itself."""
+    """``swept`` is how many processes the launcher has killed then, which are left, and whether that is certain; None
+    if it has died too. ``error`` is the last line of a Python error in the helper processes. ``killed_by_us`` is how
+    many processes of the command were killed with a guard that did not answer; None if it has died by itself."""
     if killed_by_us is not None:
         died = f"the guard of this command did not answer, and was killed with {count(killed_by_us, 'process')}"
     else:
         died = "the guard of this command has died" + (f" of an error of its own, {error}" if error else "")
     if swept is None:
         return f"{died}, and the launcher too: what the command has started may still run"
-    killed, survivors = swept
+    killed, survivors, certain = swept
     ended = f"{died}; the launcher has sent SIGKILL to {count(killed, 'process')} it left"
     if survivors:
         return f"{ended}; could not be killed: {name_processes(survivors)}"
-    return f"{ended}; all are gone"
+    return f"{ended}; {describe_nothing_left(certain)}"
+
+
+def describe_nothing_left(certain: bool) -> str:
+    """``certain`` is whether the system can tell."""
+    return "all are gone" if certain else "no others found"
 
 
 def name_processes(processes: Sequence[Process], total: int = 0) -> str:

@@ -13,6 +13,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from ipython_pgtimeout import run
 from ipython_pgtimeout.caller.connection import connection
 from ipython_pgtimeout.shared import rights
 from ipython_pgtimeout.shared.channel import Channel
@@ -64,6 +65,16 @@ def test_time_and_memory_are_measured_per_command(kernel: Kernel) -> None:
     kernel.run(f"first = {RUN.format(line='20 ' + allocate)}; second = {RUN.format(line='20 true')}")
     assert kernel.value("first.max_rss > 200_000_000, second.max_rss < 100_000_000") == "(True, True)"
     assert kernel.value("first.cpu_time > 5 * second.cpu_time > 0, len(second.processes)") == "(True, 1)"
+
+
+def test_the_memory_of_the_guard_is_not_counted() -> None:
+    """Linux counts what a process had before its execve(2), and that is the guard's memory: 11 MB at rest, and at 0.1
+    121 MB after a large request."""
+    assert run("true", 20).max_rss == 0
+    assert 500_000 < run("sleep 0.4", 20).max_rss < 8_000_000
+    too_large = dict.fromkeys(map(str, range(300)), "x" * 100_000)
+    assert run("true", 20, env=too_large).reason == "failed-to-start"
+    assert 30_000_000 < run("python3 -S -E -c 'bytearray(30_000_000)'", 20).max_rss < 60_000_000
 
 
 def test_guard_with_leftovers_is_not_reused(fresh_kernel: Kernel, mark: str) -> None:

@@ -18,7 +18,7 @@ from .watching import program, survivors, wait_until, wait_until_gone
 LONG_S = 1.5
 """Longer than a guard needs to end a command here: the grace is 0.3 s."""
 
-WITHOUT_SUBREAPERS = tampering_cell("import ipython_pgtimeout.helper.prctl as p; p.become_subreaper = lambda: None")
+WITHOUT_SUBREAPERS = tampering_cell("import ipython_pgtimeout.helper.prctl as p; p.become_subreaper = lambda: True")
 WITHOUT_PIDFD = """
 from ipython_pgtimeout.caller import connection
 assert connection._pidfd_of_this_process() >= 0

@@ -239,7 +239,7 @@ class Running:
         details = connection.errors.take()
         last_line = details.rpartition("\n")[2]
         debuglog.note("caller", f"the guard has died {last_line}")
-        swept = None if self._swept is None else (self._swept.killed, self._swept.survivors)
+        swept = None if self._swept is None else (self._swept.killed, self._swept.survivors, self._swept.certain)
         killed = self._backstop.killed if self._backstop.has_killed else None
         return GuardDied(wording.describe_death_of_guard(swept, last_line, killed), details)
 

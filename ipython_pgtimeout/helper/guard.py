@@ -30,14 +30,14 @@ def main(channel: Channel, caller_fd: int | None) -> None:
     children = ChildWatch()
     link = Link(channel, caller_fd)
     prctl.set_name(f"{HELPER}-guard")
-    prctl.become_subreaper()
+    adopts = prctl.become_subreaper()
     os.setsid()  # a signal to the launcher's process group must not hit the guards
     link.send(Ready(os.getpid()))
     debuglog.note("guard", "is ready")
     mine, scheduling = Inheritance.current(b""), rights.scheduling()
     is_free = True
     while is_free and (messages := _await_request(link)):
-        is_free = Supervision(messages, mine, scheduling, link, children).run()
+        is_free = Supervision(messages, mine, scheduling, link, children, adopts).run()
     _flush(link)
     debuglog.note("guard", "ends")
 

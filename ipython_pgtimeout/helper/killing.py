@@ -1,55 +1,72 @@
-"""Signals to every process below this one, by process group. Safe for the part that keeps deadlines: nothing in here
-can hang, because finding a process takes no lock of it."""
+"""Signals to every process of a command, by process group. Safe for the part that keeps deadlines: nothing in here can
+hang, because finding a process takes no lock of it.
+
+``roots`` are a function: it finds the processes of the command that are not below another one of it. Of a guard that is
+a subreaper they are its children, see `running_children`.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import os
 import signal
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
-from ..shared.processes import children, has_ended, with_descendants
+from ..shared.processes import children
+from ..shared.walk import Walk
+
+Roots = Callable[[], Iterable[int]]
 
 
-def signal_all(number: int, *, but: Iterable[int] = ()) -> list[int]:
-    """Send a signal to every process below this one, ``but`` and what is below them left out. Returns the pids that
-    it was for.
+def signal_all(number: int, roots: Roots, shell: int = 0) -> list[int]:
+    """Send a signal to every process of the command, and to the group of its ``shell``, if that is known, in any case.
+    Returns the pids that it was for.
 
     The targets are found before any is signalled: when one dies, its children get another parent, and a walk under way
     could miss them. SIGKILL is to be repeated until nothing is left, because a process can be forked after the walk.
     """
-    killed = _kill_children(but) if number == signal.SIGKILL else []
-    targets = list_running(but=but)
     if number == signal.SIGKILL:
+        killed = _kill_children(roots)
+        with Walk(roots()) as walk:
+            targets = list(walk)
         # A second walk kills as it goes: a process that forks and exits at once would be gone by the end of the walk.
-        _signal_groups(with_descendants(_running_children(but)), number)
-    else:
+        with Walk(roots()) as walk:
+            signalled = walk.signal_groups(walk, number)
+        _signal_group_of_shell(shell, signalled, number)
+        return [*killed, *targets]
+    with Walk(roots()) as walk:
+        targets = list(walk)
         # A stopped process acts on nothing but SIGKILL until it is continued: signal(7).
-        _signal_groups(targets, number, signal.SIGCONT)
-    return [*killed, *targets]
+        signalled = walk.signal_groups(targets, number, signal.SIGCONT)
+        _signal_group_of_shell(shell, signalled, number, signal.SIGCONT)
+    return targets
 
 
-def list_running(*, but: Iterable[int] = ()) -> list[int]:
-    """The pids of the processes below this one that have not ended, ``but`` and what is below them left out."""
-    return [pid for pid in with_descendants(_running_children(but)) if not has_ended(pid)]
+def list_running(roots: Roots) -> list[int]:
+    """The pids of the command's processes that have not ended."""
+    with Walk(roots()) as walk:
+        return list(walk)
 
 
-def _running_children(but: Iterable[int]) -> Iterator[int]:
-    """The children of this process that have not ended. A storm leaves thousands that have and wait to be reaped: they
-    have no children, and this is the cheapest way to leave them out."""
+def running_children(but: Iterable[int] = ()) -> Iterator[int]:
+    """The children of this process that have not ended, without ``but``. A storm leaves thousands that have ended and
+    wait to be reaped: they have no children, and this is the cheapest way to leave them out."""
     left_out = set(but)
     for pid in children(os.getpid()):
-        if pid not in left_out and not _is_zombie(pid):
+        if pid not in left_out and _is_running_child(pid):
             yield pid
 
 
-def _is_zombie(child: int) -> bool:
+def _is_running_child(pid: int) -> bool:
     if not hasattr(os, "waitid"):
-        return has_ended(child)
-    return os.waitid(os.P_PID, child, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+        return True
+    try:
+        return os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None
+    except ChildProcessError:
+        return False
 
 
-def _kill_children(but: Iterable[int]) -> list[int]:
+def _kill_children(roots: Roots) -> list[int]:
     """SIGKILL to each child of this process, at once, before anything else is found out.
 
     A chain of processes, each of which forks the next one and exits, is caught in this way or not at all: every link is
@@ -57,30 +74,21 @@ def _kill_children(but: Iterable[int]) -> list[int]:
     process can reap its children.
     """
     killed = []
-    for pid in _running_children(but):
-        with contextlib.suppress(PermissionError):
-            os.kill(pid, signal.SIGKILL)
-        killed.append(pid)
+    for pid in roots():
+        if _is_running_child(pid):
+            with contextlib.suppress(PermissionError):
+                os.kill(pid, signal.SIGKILL)
+            killed.append(pid)
     return killed
 
 
-def _signal_groups(pids: Iterable[int], *signals: int) -> None:
-    """Send ``signals`` to the process groups of ``pids``, each group once.
+def _signal_group_of_shell(pgid: int, signalled: set[int], *signals: int) -> None:
+    """Signal the process group of the shell, if a walk has not: without proc(5) it finds no children of others.
 
-    A group is signalled as soon as its first member is found, and as a whole: killpg(3) reaches members that were
-    forked a moment ago, so a fork bomb inside the group cannot outrun it. Its id is read from a member, never
-    remembered: while a group has a member, the kernel gives its number to no other group. A process that is still in
-    our own group (between fork and setsid) is signalled by itself.
+    The number is still the shell's while a child of this process is in the group, even a zombie.
     """
-    done: set[int] = set()
-    own = os.getpgrp()
-    for pid in pids:
-        try:
-            pgid = os.getpgid(pid)
-            if pgid not in done:
-                for number in signals:
-                    os.kill(pid, number) if pgid == own else os.killpg(pgid, number)
-                if pgid != own:
-                    done.add(pgid)
-        except (ProcessLookupError, PermissionError):
-            continue  # gone meanwhile, or not ours to signal: what is still there at the end is named
+    if pgid and pgid not in signalled and hasattr(os, "waitid"):
+        with contextlib.suppress(ChildProcessError, ProcessLookupError, PermissionError):
+            os.waitid(os.P_PGID, pgid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+            for number in signals:
+                os.killpg(pgid, number)

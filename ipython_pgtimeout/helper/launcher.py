@@ -19,6 +19,7 @@ import signal
 import socket
 import time
 import traceback
+from collections.abc import Iterator
 
 from ..shared import debuglog
 from ..shared.channel import Channel
@@ -26,6 +27,7 @@ from ..shared.processes import HELPER, describe
 from ..shared.protocol import GIVE_UP_AFTER_S, Swept
 from . import guard, killing, prctl, priority
 from .childwatch import ChildWatch
+from .kin import Kin, cookie_of
 
 _SWEEP_AGAIN_AFTER_S = 0.005
 
@@ -41,9 +43,9 @@ def main(control_fd: int, caller_fd: int) -> None:
     os.chdir("/")
     debuglog.open_from_environment()
     prctl.set_name(HELPER)
-    prctl.become_subreaper()
+    adopts = prctl.become_subreaper()
     gc.freeze()  # what is here now is shared with every guard; don't let a collection touch it
-    Launcher(socket.socket(fileno=_moved(control_fd)), _moved(caller_fd) if caller_fd >= 0 else None).serve()
+    Launcher(socket.socket(fileno=_moved(control_fd)), _moved(caller_fd) if caller_fd >= 0 else None, adopts).serve()
     debuglog.note("launcher", "ends")
 
 
@@ -62,7 +64,9 @@ def _write_traceback() -> None:
 class Launcher:
     """Forks guards on request, and watches over them. ``_bereft`` are the channels of guards that were killed."""
 
-    def __init__(self, control: socket.socket, caller_fd: int | None) -> None:
+    def __init__(self, control: socket.socket, caller_fd: int | None, adopts: bool) -> None:
+        """``adopts`` tells that orphans become its children."""
+        self._adopts = adopts
         self._control = control
         self._caller_fd = caller_fd
         self._guards: dict[int, Channel] = {}
@@ -74,6 +78,8 @@ class Launcher:
         self._serving = True
         self._niceness = os.getpriority(os.PRIO_PROCESS, 0)
         self._bereft: list[Channel] = []
+        self._kin: list[Kin] = []
+        """Ways to find what the killed guards have left, where it does not become the launcher's."""
         self._swept: set[int] = set()
         self._give_up_at = 0.0
 
@@ -110,7 +116,7 @@ class Launcher:
         except OSError:  # no process or memory left: the command that wanted this guard fails, and no other
             _write_traceback()
             with contextlib.suppress(OSError):
-                channel.send(Swept(0, []))
+                channel.send(Swept(0, [], certain=True))
             channel.close()
             return
         if pid:
@@ -158,6 +164,8 @@ class Launcher:
                 debuglog.note("launcher", f"guard {pid} has died, status {status}")
                 priority.raise_priority()
                 self._bereft.append(channel)
+                if not self._adopts:
+                    self._kin.append(Kin(cookie_of(pid)))
                 self._give_up_at = time.monotonic() + GIVE_UP_AFTER_S
             else:
                 channel.close()
@@ -168,15 +176,22 @@ class Launcher:
 
         No ladder here: how far the guard had come is unknown, and what it supervised must not go on without it.
         """
-        self._swept.update(killing.signal_all(signal.SIGKILL, but=self._guards))
-        left = describe(killing.list_running(but=self._guards), known={})
+        self._swept.update(killing.signal_all(signal.SIGKILL, self._roots))
+        left = describe(killing.list_running(self._roots), known={})
         if left and time.monotonic() < self._give_up_at:
             return
         debuglog.note("launcher", f"sent SIGKILL to {sorted(self._swept)}, {len(left)} left")
         for channel in self._bereft:
             with contextlib.suppress(OSError):
-                channel.send(Swept(len(self._swept), left))
+                channel.send(Swept(len(self._swept), left, self._adopts))
             channel.close()
         self._bereft.clear()
         priority.restore_priority(self._niceness)
         self._swept.clear()
+        self._kin.clear()
+
+    def _roots(self) -> Iterator[int]:
+        """What is below this process and below none of its guards: see `killing`."""
+        yield from killing.running_children(self._guards)
+        for kin in self._kin:
+            yield from kin.find()

@@ -12,10 +12,12 @@ import time
 from collections.abc import Iterable
 
 from ..shared.processes import UNSEEN
-from ..shared.records import Life, Process
+from ..shared.records import Life, Process, shown_command
 
 MAX_LIVES = 1000
 """More are not recorded: the first ones are kept."""
+MAX_UNSEEN = 100
+"""How many of these may be processes that were reaped before any look found them. The others are only counted."""
 _MAX_REAPED = 10_000
 """How many processes may be reaped during one look before the look counts for nothing."""
 _SAME_START_S = 0.1
@@ -37,12 +39,19 @@ class Lives:
         self._ended: list[Life] = []
         self._reaped: set[int] = set()
         """Reaped since the present look began, which may still have found them running."""
+        self.max_rss_bytes = 0
+        """The most that a look has found one process to have."""
+        self.unseen = 0
+        """How many have been reaped before any look found them."""
 
-    def record_shell(self, pid: int, command: str) -> None:
+    def record_shell(self, pid: int, argv: Iterable[bytes]) -> None:
         """The shell has been started: it leads its session, and is the one child of the guard that is no orphan."""
+        command = shown_command(b"\0".join(argv))
         with self._lock:
             self._shell = pid
-            self._running[pid] = Life(pid, self._guard, pid, pid, command, start=0.0, end=None, adopted=False)
+            self._running[pid] = Life(
+                pid, self._guard, pid, pid, command, start=0.0, last_seen=0.0, end=None, adopted=False
+            )
 
     def begin_look(self) -> None:
         """What is reaped from now on is not running, whatever the look finds."""
@@ -56,6 +65,7 @@ class Lives:
             if len(self._reaped) >= _MAX_REAPED:
                 return True
             present = [process for process in found if process.pid not in self._reaped]
+            self.max_rss_bytes = max([self.max_rss_bytes, *(process.rss_bytes for process in present)])
             changed = sum(self._record_running(process) for process in present)
             gone = self._running.keys() - {process.pid for process in present}
             for pid in gone:
@@ -67,13 +77,17 @@ class Lives:
         with self._lock:
             if len(self._reaped) < _MAX_REAPED:
                 self._reaped.add(pid)
+            now = self._now()
             if pid in self._running:
-                self._ended.append(self._end(pid))
+                self._ended.append(self._running.pop(pid)._replace(last_seen=now, end=now))
             elif pid in self._vanished:
                 self._ended.append(self._vanished.pop(pid))
-            elif not self._is_full():
-                now = self._now()
-                self._ended.append(Life(pid, self._guard, pgid, sid, UNSEEN, start=now, end=now, adopted=True))
+            else:
+                self.unseen += 1
+                if self.unseen <= MAX_UNSEEN and not self._is_full():
+                    self._ended.append(
+                        Life(pid, self._guard, pgid, sid, UNSEEN, start=now, last_seen=now, end=now, adopted=True)
+                    )
 
     def all(self, *, have_ended: bool) -> tuple[Life, ...]:
         """In the order of their starts. With ``have_ended`` nothing is left: what still counts as running has ended
@@ -95,11 +109,12 @@ class Lives:
             sid=process.sid,
             command=process.command if has_arguments or known is None else known.command,
             start=start if known is None else known.start,
+            last_seen=self._now(),
             end=None,
             adopted=process.ppid == self._guard and process.pid != self._shell,
         )
         self._running[process.pid] = life
-        return life != known
+        return known is None or life != known._replace(last_seen=life.last_seen)
 
     def _missed(self, pid: int, start: float) -> Life | None:
         """The life of a process that an earlier look has missed; None if this is another one with the same pid."""

@@ -8,12 +8,12 @@ changes.
 
 from __future__ import annotations
 
-import os
+import contextlib
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
-from ..shared.processes import descendants, look_up
+from ..shared.processes import has_ended, look_up, unseen, with_descendants
 from ..shared.records import Process
 from . import priority
 from .lives import Lives
@@ -36,13 +36,15 @@ class Observer:
     any moment. ``wake`` is called after each look.
     """
 
-    def __init__(self, lives: Lives, niceness: int, wake: Callable[[], None]) -> None:
-        """Looks with that niceness: what must be in time may have another."""
+    def __init__(
+        self, lives: Lives, niceness: int, wake: Callable[[], None], roots: Callable[[], Iterable[int]]
+    ) -> None:
+        """Looks with that niceness: what must be in time may have another. ``roots`` are those of `killing`."""
         self.present: dict[int, Process] = {}
         self._lives = lives
         self._niceness = niceness
         self._wake = wake
-        self._guard = os.getpid()
+        self._roots = roots
         self._thread: threading.Thread | None = None
         self._condition = threading.Condition()
         self._stopping = False
@@ -127,10 +129,13 @@ class Observer:
     def _look(self) -> dict[int, Process] | None:
         """Every process of the command that runs now; None if the look was broken off."""
         found: dict[int, Process] = {}
-        for pid in descendants(self._guard):
+        for pid in with_descendants(self._roots()):
             if self._stopping or self._is_held:
                 return None
             process = look_up(pid, self.present.get(pid))
+            if process is None and not has_ended(pid):  # hidden: another user's, or there is no proc(5) to look into
+                with contextlib.suppress(ProcessLookupError):
+                    process = unseen(pid)
             if process is not None and not process.has_ended:
                 found[pid] = process
         return found

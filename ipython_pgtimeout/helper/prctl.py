@@ -13,9 +13,9 @@ _INTERNAL_SIGNALS = (32, 33)
 _SIG_IGN = 1
 
 
-def become_subreaper() -> None:
-    """Orphans among this process's descendants become its children: PR_SET_CHILD_SUBREAPER."""
-    _prctl(_PR_SET_CHILD_SUBREAPER, ctypes.c_ulong(1))
+def become_subreaper() -> bool:
+    """Orphans among this process's descendants become its children: PR_SET_CHILD_SUBREAPER. False if that can't be."""
+    return _prctl(_PR_SET_CHILD_SUBREAPER, ctypes.c_ulong(1))
 
 
 def set_name(name: str) -> None:
@@ -23,9 +23,8 @@ def set_name(name: str) -> None:
     _prctl(_PR_SET_NAME, ctypes.c_char_p(name.encode()))
 
 
-def _prctl(option: int, value: object) -> None:
-    if sys.platform == "linux" and ctypes.CDLL(None, use_errno=True).prctl(option, value, 0, 0, 0):
-        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+def _prctl(option: int, value: object) -> bool:
+    return sys.platform == "linux" and bool(ctypes.CDLL(None).prctl(option, value, 0, 0, 0) == 0)
 
 
 def stop_ignoring_internal_signals() -> None:

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import os
+import resource
 import sys
+from collections.abc import Iterable
 
+from ..shared.protocol import Request
+from . import killing
 from .lives import Lives
 
 PER_TURN = 64
@@ -15,12 +19,26 @@ _MAXRSS_UNIT_BYTES = 1 if sys.platform == "darwin" else 1024
 class Reaper:
     """Reaps the shell and every orphan the guard has inherited. ``returncode`` is the shell's, None while it runs."""
 
+    is_certain = True
+    """Whether `reap` returns None only if nothing is left."""
+    look_again_at = float("inf")
+    """When `reap` is to be called though no child has ended."""
+
     def __init__(self, lives: Lives) -> None:
         self.shell = 0
         self.returncode: int | None = None
         self.cpu_s = 0.0
         self.max_rss_bytes = 0
         self._lives = lives
+        self._inherited_rss_bytes = own_max_rss_bytes()
+
+    def marked(self, request: Request) -> Request:
+        """The request as it is to be carried out."""
+        return request
+
+    def roots(self) -> Iterable[int]:
+        """The processes of the command that are not below another one of it: see `killing`."""
+        return killing.running_children()
 
     def reap(self) -> int | None:
         """Reap `PER_TURN` children at most. Returns how many; None when there are no children: nothing is left."""
@@ -28,17 +46,31 @@ class Reaper:
             try:
                 pid = _ended_child()
                 place = (pid, pid) if pid == self.shell else _place(pid)
-                pid, status, used = os.wait4(pid or -1, os.WNOHANG)
+                if not self._collect(pid or -1, place):
+                    return reaped
             except ChildProcessError:
                 return None
-            if not pid:
-                return reaped
-            self.cpu_s += used.ru_utime + used.ru_stime
-            self.max_rss_bytes = max(self.max_rss_bytes, used.ru_maxrss * _MAXRSS_UNIT_BYTES)
-            self._lives.record_reaping(pid, *place)
-            if pid == self.shell and self.returncode is None:  # its pid can be reused once it is reaped
-                self.returncode = os.waitstatus_to_exitcode(status)
         return PER_TURN
+
+    def _collect(self, pid: int, place: tuple[int, int]) -> bool:
+        """Reap that child, -1 for any. False if none has ended. Raises ChildProcessError if there is none."""
+        pid, status, used = os.wait4(pid, os.WNOHANG)
+        if not pid:
+            return False
+        self.cpu_s += used.ru_utime + used.ru_stime
+        max_rss_bytes = used.ru_maxrss * _MAXRSS_UNIT_BYTES
+        # Linux counts the memory that the shell had before its execve(2), and that was the guard's.
+        if pid != self.shell or max_rss_bytes > self._inherited_rss_bytes:
+            self.max_rss_bytes = max(self.max_rss_bytes, max_rss_bytes)
+        self._lives.record_reaping(pid, *place)
+        if pid == self.shell and self.returncode is None:  # its pid can be reused once it is reaped
+            self.returncode = os.waitstatus_to_exitcode(status)
+        return True
+
+
+def own_max_rss_bytes() -> int:
+    """The most memory that this process has had so far: getrusage(2)."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * _MAXRSS_UNIT_BYTES
 
 
 def _ended_child() -> int:

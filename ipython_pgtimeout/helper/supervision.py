@@ -12,31 +12,31 @@ import select
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import NamedTuple
 
 from ..shared import debuglog, rights
 from ..shared.errors import describe_error
 from ..shared.inheritance import Inheritance
-from ..shared.processes import describe
-from ..shared.protocol import Ask, Done, Extend, Idle, Interrupt, Message, Request, Status, Waiting
-from ..shared.records import Ending, Process, Signalled
+from ..shared.protocol import Ask, Extend, Idle, Interrupt, Message, Request
 from ..shared.signals import signal_name
 from . import killing, observation, priority, reaping
 from .childwatch import ChildWatch
+from .kin import KinReaper
 from .ladder import Act, Ladder, Step
 from .link import Link
 from .lives import Lives
 from .observation import Observer
-from .reaping import Reaper
+from .reaping import Reaper, own_max_rss_bytes
+from .reporting import Reports
 from .spawn import spawn
 
-NOT_STARTED = 126
-"""The return code of a shell that could not be started, as in GNU timeout and the shells."""
 _PATIENCE_S = 0.25
 """How long a report waits for the names of the processes that are left. After that it has only their pids."""
 _LINGER_S = 1.0
-_NAMED_AT_MOST = 20
+_LARGE_BYTES = 32 * 1024 * 1024
+"""A guard that has been larger, for a large request, does not serve again: it would keep the memory, and the size of a
+command's processes can't be measured below that of its guard."""
 _MAX_WAIT_S = 3600.0
 _NEVER = float("inf")
 
@@ -59,9 +59,11 @@ class Supervision:
         scheduling: tuple[object, ...],
         link: Link,
         children: ChildWatch,
+        adopts: bool,
     ) -> None:
         """``messages`` are the request and what came with it; ``mine`` are the attributes that the guard restores, and
-        ``scheduling`` those that it must still have at the end to serve again."""
+        ``scheduling`` those that it must still have at the end to serve again. ``adopts`` tells that orphans become its
+        children."""
         request, *self._unheard = messages
         assert isinstance(request, Request)
         self._request = request
@@ -71,8 +73,8 @@ class Supervision:
         self._children = children
         self._ladder = Ladder(request.limits)
         self._lives = Lives(request.limits.started_s)
-        self._reaper = Reaper(self._lives)
-        self._signals: list[Signalled] = []
+        self._reaper = Reaper(self._lives) if adopts else KinReaper(self._lives)
+        self._reports = Reports(request.limits.started_s, link, self._ladder, self._reaper, self._lives)
         self._drained: list[int] = []
         self._observe_at = request.limits.started_s + observation.FIRST_LOOK_AFTER_S
         self._awaited: _Awaited | None = None
@@ -87,7 +89,7 @@ class Supervision:
             self._start()
         except (OSError, ValueError, subprocess.SubprocessError) as error:
             is_free = self._is_unchanged()
-            self._report("failed-to-start", error=describe_error(error), is_free=is_free)
+            self._reports.send_failure(describe_error(error), is_free=is_free)
         else:
             is_free = self._watch()
         for fd in self._drained:
@@ -97,11 +99,11 @@ class Supervision:
     def _start(self) -> None:
         fds = self._link.take_fds()
         own, self._drained = fds[:4], fds[4:]
-        self._reaper.shell = spawn(self._request, self._mine, *own)
+        self._reaper.shell = spawn(self._reaper.marked(self._request), self._mine, *own)
         # The shell is starting now. What its start does not need comes after it.
         debuglog.note("guard", f"started the shell, pid {self._reaper.shell}")
-        self._observer = Observer(self._lives, self._mine.niceness, self._children.wake)
-        self._lives.record_shell(self._reaper.shell, os.fsdecode(b" ".join(self._request.argv)))
+        self._observer = Observer(self._lives, self._mine.niceness, self._children.wake, self._reaper.roots)
+        self._lives.record_shell(self._reaper.shell, self._request.argv)
 
     def _watch(self) -> bool:
         """Supervise until no process of the command is left. Returns whether the guard can be used again."""
@@ -131,7 +133,7 @@ class Supervision:
         if self._is_hurrying:
             priority.restore_priority(self._mine.niceness)
         is_free = self._observer.stop() and self._is_unchanged()
-        self._report(self._ladder.reason, is_free=is_free)
+        self._reports.send_end(is_free=is_free)
         return is_free
 
     # -- what has happened --------------------------------------------------------------------------------
@@ -146,7 +148,8 @@ class Supervision:
 
     def _due_at(self) -> float:
         ladder = _NEVER if self._lets_go else max(self._ladder.due_at, self._signal_again_at)
-        return min(ladder, self._observe_at, _NEVER if self._awaited is None else self._awaited.until)
+        awaited = _NEVER if self._awaited is None else self._awaited.until
+        return min(ladder, self._observe_at, self._reaper.look_again_at, awaited)
 
     def _wait(self, timeout_s: float) -> None:
         # Not poll(2), which rounds its timeout up to the next millisecond. Our descriptors are few, and below 1024.
@@ -167,7 +170,7 @@ class Supervision:
         for message in messages:
             now = time.monotonic()
             if isinstance(message, Ask):
-                self._send_status(now)
+                self._reports.send_status(self._observer, now)
                 continue
             debuglog.note("guard", f"was told {message!r}")
             if isinstance(message, Interrupt):
@@ -183,7 +186,7 @@ class Supervision:
         if step.act is Act.SIGNAL:
             self._signal(step.signal, now)
         elif step.act is Act.NOTICE:
-            self._await_look(now, self._send_notice)
+            self._await_look(now, lambda: self._reports.send_notice(self._observer))
         else:
             self._lets_go = True
             self._await_look(now, self._report_what_is_left)
@@ -193,16 +196,11 @@ class Supervision:
 
     def _signal(self, number: int, now: float) -> None:
         self._hurry()
-        sent = killing.signal_all(number)
+        sent = killing.signal_all(number, self._reaper.roots, self._reaper.shell)
         # In a storm a walk takes long. Half of the time is for reaping, or there would be ever more to walk over.
         self._signal_again_at = 2 * time.monotonic() - now
         self._observer.look_soon()
-        name = signal_name(number)
-        if not self._signals or self._signals[-1].signal != name:
-            self._signals.append(Signalled(now - self._request.limits.started_s, name, []))
-            debuglog.note("guard", f"sent {name} to {sent}")
-        known = self._signals[-1].pids
-        known += sorted(set(sent) - set(known))
+        self._reports.note_signal(signal_name(number), sent, now)
 
     def _hurry(self) -> None:
         """From now on the command must leave the guard its share of the processor."""
@@ -210,61 +208,23 @@ class Supervision:
             self._is_hurrying = True
             priority.raise_priority()
 
-    def _left(self) -> list[Process]:
-        return describe(killing.list_running(), self._observer.present)
-
-    # -- what is sent -------------------------------------------------------------------------------------
-
-    def _send_notice(self) -> None:
-        left = self._left()
-        if left and self._reaper.returncode is not None:
-            self._link.send(Waiting(self._reaper.returncode, left[:_NAMED_AT_MOST], len(left)))
-
-    def _send_status(self, now: float) -> None:
-        """Send the state at the last look. The look that is requested here is for the next status."""
-        present = list(self._observer.present.values())
-        self._observer.look_soon()
-        self._link.send(
-            Status(
-                returncode=self._reaper.returncode,
-                signal=self._signals[-1].signal if self._signals else "",
-                next_signal_s=self._ladder.next_signal_in(now),
-                names=[process.name for process in present[:_NAMED_AT_MOST]],
-                processes=len(present),
-                cpu_s=self._reaper.cpu_s + sum(process.cpu_s for process in present),
-                rss_bytes=sum(process.rss_bytes for process in present),
-            )
-        )
-
     def _report_what_is_left(self) -> None:
-        left = self._left()
+        left = self._reports.list_left(self._observer)
+        if not left:
+            if self._reap() != 0:  # it has ended meanwhile
+                self._lets_go = False
+                return
+            left = self._reports.list_left(self._observer)
         self._observer.stop()
-        self._report(self._ladder.reason, survivors=left)
-
-    def _report(
-        self, reason: str, *, error: str = "", survivors: Sequence[Process] = (), is_free: bool = False
-    ) -> None:
-        ending = Ending(
-            pid=self._reaper.shell,
-            returncode=NOT_STARTED if error else self._reaper.returncode,
-            reason=reason,
-            error=error,
-            duration=time.monotonic() - self._request.limits.started_s,
-            cpu_time=self._reaper.cpu_s,
-            max_rss=self._reaper.max_rss_bytes,
-            signals=tuple(self._signals),
-            survivors=tuple(survivors),
-            processes=self._lives.all(have_ended=not survivors),
-        )
-        debuglog.note("guard", f"reports {reason}, return code {ending.returncode}, {len(survivors)} left")
-        self._link.send(Done(ending, is_free))
+        self._reports.send_end_with(left)
 
     # -- the end ------------------------------------------------------------------------------------------
 
     def _is_unchanged(self) -> bool:
         """Whether this process is as it was. A hard limit, for example, may have been lowered for the command and can't
         be raised again; or the command itself has changed its guard (prlimit(1), renice(1), taskset(1), chrt(1))."""
-        return Inheritance.current(b"") == self._mine and rights.scheduling() == self._scheduling
+        is_small = own_max_rss_bytes() < _LARGE_BYTES
+        return is_small and Inheritance.current(b"") == self._mine and rights.scheduling() == self._scheduling
 
     def _linger(self) -> None:
         """Stay with what is left: reap it, go on killing what must die, and read what the others write.
@@ -275,7 +235,7 @@ class Supervision:
         drained = list(self._drained)
         while self._reaper.reap() is not None:
             if self._ladder.is_ending:
-                killing.signal_all(signal.SIGKILL)
+                killing.signal_all(signal.SIGKILL, self._reaper.roots, self._reaper.shell)
             readable = [self._children.fileno(), *(self._link.readable or drained)]
             for fd in select.select(readable, self._link.writable, [], _LINGER_S)[0]:
                 if fd == self._children.fileno():

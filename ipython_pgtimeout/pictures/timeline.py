@@ -6,16 +6,19 @@ import itertools
 from collections.abc import Iterator, Sequence
 
 from ..shared.records import Life, Signalled
-from ..wording import visible
+from ..wording import count, visible
 from .markup import dot, escape, style
 
 MAX_ROWS = 500
 _WIDTH = 40
+_UNCERTAIN_S = 0.05
 _FITS = 40
 """How long a command line can be and still be seen whole in its column."""
 
 
-def draw_html(summary: str, ok: bool, lives: Sequence[Life], signals: Sequence[Signalled], duration_s: float) -> str:
+def draw_html(
+    summary: str, ok: bool, lives: Sequence[Life], unseen: int, signals: Sequence[Signalled], duration_s: float
+) -> str:
     """The summary, and folded under it the timeline as a table that still reads where styles are stripped."""
     told = f"{dot(ok)} {escape(summary, 500)}"
     if not lives:
@@ -26,9 +29,10 @@ def draw_html(summary: str, ok: bool, lives: Sequence[Life], signals: Sequence[S
     )
     rows = "".join(_html_rows(lives[:MAX_ROWS], signals, duration_s))
     more = f"<p>and {len(lives) - MAX_ROWS} more</p>" if len(lives) > MAX_ROWS else ""
+    sampled = f"<p>{words}</p>" if (words := _describe_sample(lives, unseen, "faint")) else ""
     return (
         f'<div class="pgt">{style(__file__)}<details><summary>{told}</summary><div class="w"><table><tbody>{head}{rows}'
-        f"</tbody></table></div>{more}<p>{_legend(lives, signals)}</p></details></div>"
+        f"</tbody></table></div>{more}<p>{_legend(lives, signals)}</p>{sampled}</details></div>"
     )
 
 
@@ -39,6 +43,8 @@ def _html_rows(lives: Sequence[Life], signals: Sequence[Signalled], duration_s: 
         for life in members:
             end = total_s if life.end is None else life.end
             left, width = 100 * life.start / total_s, max(0.0, 100 * (end - life.start) / total_s)
+            known = 100 if end == life.start else round(100 * (life.last_seen - life.start) / (end - life.start))
+            fades = f";--known:{known}%" if _is_uncertain(life) else ""
             kind = ' class="x"' if life.end is None else ' class="o"' if life.adopted else ""
             marks = "".join(
                 f'<b{_mark(name)} style="left:{100 * at_s / total_s:.1f}%" title="{name} at {at_s:.2f} s"></b>'
@@ -48,7 +54,7 @@ def _html_rows(lives: Sequence[Life], signals: Sequence[Signalled], duration_s: 
             yield (
                 f"<tr><td>{life.pid}</td><td>{life.ppid}</td><td{title}>{escape(life.command)}</td>"
                 f'<td>{_times(life)}</td><td class="t">'
-                f'<i{kind} style="left:{left:.1f}%;width:{width:.1f}%"></i>{marks}</td></tr>'
+                f'<i{kind} style="left:{left:.1f}%;width:{width:.1f}%{fades}"></i>{marks}</td></tr>'
             )
 
 
@@ -56,7 +62,7 @@ def _mark(name: str) -> str:
     return ' class="k"' if name == "SIGKILL" else ""
 
 
-def draw_text(summary: str, lives: Sequence[Life], signals: Sequence[Signalled], duration_s: float) -> str:
+def draw_text(summary: str, lives: Sequence[Life], unseen: int, signals: Sequence[Signalled], duration_s: float) -> str:
     """The same as plain text, for terminals and screen readers."""
     total_s = max(duration_s, 0.001)
     lines = [summary]
@@ -66,13 +72,36 @@ def draw_text(summary: str, lives: Sequence[Life], signals: Sequence[Signalled],
             end = total_s if life.end is None else life.end
             first = min(_WIDTH - 1, int(_WIDTH * life.start / total_s))
             last = max(first + 1, round(_WIDTH * end / total_s))
-            bar = list(" " * first + ("~" if life.adopted else "=") * (last - first) + " " * (_WIDTH - last))
+            seen = max(first + 1, round(_WIDTH * life.last_seen / total_s)) if _is_uncertain(life) else last
+            bar = list(" " * first + ("~" if life.adopted else "=") * (seen - first) + "-" * (last - seen))
+            bar += " " * (_WIDTH - len(bar))
             for at_s, name in _hits(signals, life.pid):
                 bar[min(_WIDTH - 1, int(_WIDTH * at_s / total_s))] = "K" if name == "SIGKILL" else "!"
             adopted = " (orphan)" if life.adopted else ""
             lines.append(f"  {life.pid:>7} |{''.join(bar)}| {_times(life)} {visible(life.command, 60)}{adopted}")
-    left_out = len(lives) - MAX_ROWS
-    return "\n".join([*lines, f"and {left_out} more"] if left_out > 0 else lines)
+    if len(lives) > MAX_ROWS:
+        lines.append(f"and {len(lives) - MAX_ROWS} more")
+    if words := _describe_sample(lives, unseen, "-"):
+        lines.append(words)
+    return "\n".join(lines)
+
+
+def _is_uncertain(life: Life) -> bool:
+    """Whether the picture can show that the end lies in an interval."""
+    return life.end is not None and life.end - life.last_seen >= _UNCERTAIN_S
+
+
+def _describe_sample(lives: Sequence[Life], unseen: int, mark: str) -> str:
+    """What the picture can't show, because processes are looked at from time to time only. ``mark`` is how an end looks
+    that lies between two looks."""
+    if len(lives) <= 1 and not unseen:
+        return ""
+    words = ["sampled: quicker processes can be missing"]
+    if any(map(_is_uncertain, lives)):
+        words.append(f"an end lies in the part drawn {mark}")
+    if unseen:
+        words.append(f"{count(unseen, 'orphan')} ended unseen")
+    return "; ".join(words)
 
 
 def _grouped(lives: Sequence[Life]) -> Iterator[tuple[tuple[int, int], list[Life]]]:
@@ -98,7 +127,7 @@ def _hits(signals: Sequence[Signalled], pid: int) -> list[tuple[float, str]]:
 
 
 def _times(life: Life) -> str:
-    return f"{life.start:.1f}–{'' if life.end is None else f'{life.end:.1f}'} s"
+    return f"{life.start:.1f}–{'≤' if _is_uncertain(life) else ''}{'' if life.end is None else f'{life.end:.1f}'} s"
 
 
 def _legend(lives: Sequence[Life], signals: Sequence[Signalled]) -> str:

@@ -102,10 +102,11 @@ class Done(NamedTuple):
 
 class Swept(NamedTuple):
     """Launcher to caller: the command's guard has died, and what it left was sent SIGKILL, ``killed`` processes.
-    ``survivors`` are those that are still there."""
+    ``survivors`` are those that are still there, as far as the system can tell: only if ``certain`` are they all."""
 
     killed: int
     survivors: list[Process]
+    certain: bool
 
 
 Message = Ready | Request | Interrupt | Idle | Extend | Ask | Status | Waiting | Done | Swept

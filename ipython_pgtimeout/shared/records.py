@@ -4,13 +4,23 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+COMMAND_BYTES = 4096
+"""How much of a command line is kept. It can have many megabytes."""
+
+
+def shown_command(arguments: bytes) -> str:
+    """Arguments that end with NUL each, as one line to be shown: it may be cut, and every character can be encoded."""
+    cut = "…" if len(arguments) > COMMAND_BYTES else ""
+    return arguments[:COMMAND_BYTES].rstrip(b"\0").replace(b"\0", b" ").decode("utf-8", "replace") + cut
+
 
 class Process(NamedTuple):
     """A process as it was when it was looked at.
 
     ``state`` is the letter of proc(5) (R, S, D, T, Z…), ``user`` the effective user's id, ``command``
-    the command line, or the name in brackets where there is none. ``age_s`` is how long it has run,
-    ``cpu_s`` its processor time with that of the children it has waited for.
+    the command line, or the name in brackets where there is none. ``name`` has 15 bytes at most on Linux, without the
+    rest of a character that was cut. ``age_s`` is how long it has run, ``cpu_s`` its processor time with that of the
+    children it has waited for.
     """
 
     pid: int
@@ -32,10 +42,12 @@ class Process(NamedTuple):
 
 
 class Life(NamedTuple):
-    """One process of a command: what it was, and when it was first and last seen.
+    """One process of a command: what it was, and when.
 
-    ``start`` and ``end`` are seconds since the command's start; ``end`` is None while the process runs.
-    ``adopted`` tells that it was an orphan, which the guard inherited.
+    ``start`` and ``end`` are seconds since the command's start; ``end`` is None while the process runs. The end of a
+    process that the guard has reaped is exact. Others are sampled: they have ended between ``last_seen``, when a look
+    found them running, and ``end``, when one did not. ``adopted`` tells that it was an orphan, which the guard
+    inherited.
     """
 
     pid: int
@@ -44,6 +56,7 @@ class Life(NamedTuple):
     sid: int
     command: str
     start: float
+    last_seen: float
     end: float | None
     adopted: bool
 
@@ -68,4 +81,6 @@ class Ending(NamedTuple):
     max_rss: int
     signals: tuple[Signalled, ...]
     survivors: tuple[Process, ...]
+    certain: bool
     processes: tuple[Life, ...]
+    unseen: int

@@ -21,12 +21,14 @@ else:
 
 __all__ = [
     "HELPER",
+    "UNFOUND",
     "UNSEEN",
     "children",
     "descendants",
     "describe",
     "has_ended",
     "look_up",
+    "unseen",
     "with_descendants",
 ]
 
@@ -34,6 +36,11 @@ HELPER = "pgtimeout"
 """What the names of our own processes begin with."""
 UNSEEN = "[unseen]"
 """The command of a process that was not looked at: it was too quick, or the look takes too long."""
+
+UNFOUND = Process(
+    pid=0, ppid=0, pgid=0, sid=0, state="?", user=-1, name="?", command=UNSEEN, age_s=0.0, cpu_s=0.0, rss_bytes=0
+)
+"""A process of which is known that there is one, and nothing more."""
 
 
 def descendants(pid: int) -> Iterator[int]:
@@ -51,26 +58,15 @@ def with_descendants(pids: Iterable[int]) -> Iterator[int]:
 
 
 def describe(pids: Iterable[int], known: Mapping[int, Process]) -> list[Process]:
-    """Those of ``pids`` that are still there. Can't hang: what is ``known`` by an earlier look is described by that, of
-    the others there are process group and session alone."""
+    """Those of ``pids`` that are still there. Can't hang: what is ``known`` by an earlier look is described by that,
+    the others as `unseen`."""
     found = []
     for pid in pids:
         with contextlib.suppress(ProcessLookupError):
-            found.append(known.get(pid) or _undescribed(pid))
+            found.append(known.get(pid) or unseen(pid))
     return found
 
 
-def _undescribed(pid: int) -> Process:
-    return Process(
-        pid=pid,
-        ppid=0,
-        pgid=os.getpgid(pid),
-        sid=os.getsid(pid),
-        state="?",
-        user=-1,
-        name="?",
-        command=UNSEEN,
-        age_s=0.0,
-        cpu_s=0.0,
-        rss_bytes=0,
-    )
+def unseen(pid: int) -> Process:
+    """What is known of a process without a look at it: process group and session. Raises ProcessLookupError."""
+    return UNFOUND._replace(pid=pid, pgid=os.getpgid(pid), sid=os.getsid(pid))

@@ -7,21 +7,28 @@ that is quicker than a fork.
 
 from __future__ import annotations
 
+import math
 import os
 import select
 import time
 
-from ..records import Process
-from . import portable
+from ..records import COMMAND_BYTES, Process, shown_command
+from . import blind, portable
 
 _TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
+
+
+_HAS_OWN_PROC = os.path.realpath("/proc/self") == f"/proc/{os.getpid()}"
+"""Whether there is a proc(5), and it is that of this process's own PID namespace."""
 _HAS_CHILDREN_FILES = os.path.exists(f"/proc/self/task/{os.getpid()}/children")
-"""False without /proc, or with a Linux that was built without CONFIG_PROC_CHILDREN."""
+"""False with a Linux that was built without CONFIG_PROC_CHILDREN."""
 
 
 def children(pid: int) -> list[int]:
     """The children of all threads of ``pid``, zombies included; none if it is gone."""
+    if not _HAS_OWN_PROC:
+        return blind.children(pid)
     if not _HAS_CHILDREN_FILES:
         return portable.children(pid)
     found: list[int] = []
@@ -40,6 +47,8 @@ def has_ended(pid: int) -> bool:
     except ProcessLookupError:
         return True
     except (OSError, AttributeError):  # no descriptor left, Linux before 5.3, or a sandbox that forbids it
+        if not _HAS_OWN_PROC:
+            return False
         process = look_up(pid)
         return process is None or process.has_ended
     try:
@@ -51,45 +60,65 @@ def has_ended(pid: int) -> bool:
 
 
 def look_up(pid: int, known: Process | None = None) -> Process | None:
-    """The process as it is now, or None if it is gone. Can hang: see the package's docstring.
+    """The process as it is now, or None if it is gone or can't be seen. Can hang: see the package's docstring.
 
     If ``known`` is an earlier record of this pid with the same name, its user and command line are reused,
     because reading them costs more than the rest.
     """
+    if not _HAS_OWN_PROC:
+        return None
     try:
-        stat = _read(f"/proc/{pid}/stat")
-        # The name stands in parentheses and may hold blanks and parentheses itself: proc(5).
-        opening, closing = stat.index(b"("), stat.rindex(b")")
-        name = os.fsdecode(stat[opening + 1 : closing])
+        directory = f"/proc/{pid}"
+        stat = _read(f"{directory}/stat")
+        started_ticks = int(_fields(stat)[19])
+        if _state(stat) == "Z" and not has_ended(pid):
+            directory = _directory_of_a_running_thread(pid)
+            stat = _read(f"{directory}/stat")
+        name = stat[stat.index(b"(") + 1 : stat.rindex(b")")].decode("utf-8", "replace").rstrip("\ufffd")
         if known is not None and known.pid == pid and known.name == name:
             user, command = known.user, known.command
         else:
             user = os.stat(f"/proc/{pid}").st_uid
-            arguments = _read(f"/proc/{pid}/cmdline").rstrip(b"\0")
-            command = os.fsdecode(arguments.replace(b"\0", b" ")) or f"[{name}]"
+            command = shown_command(_read(f"{directory}/cmdline", COMMAND_BYTES + 1)) or f"[{name}]"
     except OSError:
         return None
-    fields = stat[closing + 2 :].split(maxsplit=22)  # the first is number 3 there
+    fields = _fields(stat)
     return Process(
         pid=pid,
         ppid=int(fields[1]),
         pgid=int(fields[2]),
         sid=int(fields[3]),
-        state=fields[0].decode(),
+        state=_state(stat),
         user=user,
         name=name,
         command=command,
-        age_s=time.clock_gettime(time.CLOCK_BOOTTIME) - int(fields[19]) / _TICKS_PER_S,
+        age_s=time.clock_gettime(time.CLOCK_BOOTTIME) - started_ticks / _TICKS_PER_S,
         cpu_s=sum(map(int, fields[11:15])) / _TICKS_PER_S,
         rss_bytes=int(fields[21]) * _PAGE_BYTES,
     )
 
 
-def _read(path: str) -> bytes:
+def _fields(stat: bytes) -> list[bytes]:
+    """Those after the name, from number 3 of proc(5) on. The name may hold blanks and parentheses itself."""
+    return stat[stat.rindex(b")") + 2 :].split(maxsplit=22)
+
+
+def _state(stat: bytes) -> str:
+    return _fields(stat)[0].decode()
+
+
+def _directory_of_a_running_thread(pid: int) -> str:
+    """When the main thread has called pthread_exit(3), proc(5) shows the process as a zombie without memory and
+    arguments, and only its other threads as they are."""
+    threads = (thread for thread in os.listdir(f"/proc/{pid}/task") if thread != str(pid))
+    return f"/proc/{pid}/task/{next(threads, pid)}"
+
+
+def _read(path: str, max_bytes: float = math.inf) -> bytes:
     fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         data = b""
-        while chunk := os.read(fd, 1 << 16):
+        while len(data) < max_bytes and (chunk := os.read(fd, int(min(max_bytes - len(data), 1 << 16)))):
             data += chunk
         return data
     finally:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 
-from ..records import Process
+from ..records import Process, shown_command
 
 _STATES = {"zombie": "Z", "stopped": "T", "running": "R"}
 
@@ -34,7 +34,7 @@ def look_up(pid: int, known: Process | None = None) -> Process | None:
         process = psutil.Process(pid)
         with process.oneshot():
             state = _STATES.get(process.status(), "S")
-            command = " ".join(process.cmdline()) if state != "Z" else ""
+            command = shown_command(os.fsencode("\0".join(process.cmdline()))) if state != "Z" else ""
             return Process(
                 pid=pid,
                 ppid=process.ppid(),
