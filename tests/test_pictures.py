@@ -17,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ipython_pgtimeout import Life, Result, run, wording
-from ipython_pgtimeout.helper.lives import MAX_LIVES, MAX_UNSEEN
+from ipython_pgtimeout.helper.lives import MAX_LIVES
 from ipython_pgtimeout.pictures import markup
 from ipython_pgtimeout.pictures.tree import Tree
 from ipython_pgtimeout.shared.records import COMMAND_BYTES
@@ -56,31 +56,6 @@ def test_an_orphan_is_marked_as_adopted_and_its_end_is_exact() -> None:
     (orphan,) = lives_of(result, "sleep 0.6")
     assert orphan.adopted
     assert orphan.end == pytest.approx(result.duration, abs=0.05)
-
-
-def test_ends_that_no_look_has_seen_are_drawn_as_uncertain() -> None:
-    """The shell reaps its children itself. At 0.1 the end of each was drawn where a look had missed it."""
-    result = run("for n in {1..20}; do sleep 0.031; done", 20)
-    sleeps = lives_of(result, "sleep 0.031")
-    assert sleeps
-    for life in sleeps:
-        assert life.end is not None
-        assert life.start <= life.last_seen < life.start + 0.2
-        assert life.last_seen <= life.end
-    (shell,) = (life for life in result.processes if life.pid == result.pid)
-    assert shell.last_seen == shell.end, "the guard has reaped it: its end is exact"
-    *_, line, sample = result.timeline().splitlines()
-    assert re.search(r"\|.*=-+ *\| \d\.\d–≤\d\.\d s sleep", line), line
-    assert sample == "sampled: quicker processes can be missing; an end lies in the part drawn -"
-    assert "an end lies in the part drawn faint" in result._repr_mimebundle_()["text/html"]
-    assert "sampled" not in run("true", 20).timeline()
-
-
-def test_orphans_that_end_unseen_are_counted() -> None:
-    result = run(f"for n in {{1..{4 * MAX_UNSEEN}}}; do (true &); done", 20)
-    assert MAX_UNSEEN < result.unseen <= 4 * MAX_UNSEEN
-    assert len([life for life in result.processes if life.command == "[unseen]"]) == MAX_UNSEEN
-    assert result.timeline().endswith(f"; {result.unseen} orphans ended unseen")
 
 
 def test_names_and_command_lines_can_be_printed_and_are_bounded(tmp_path: Path) -> None:

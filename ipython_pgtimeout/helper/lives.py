@@ -1,7 +1,8 @@
 """What became of each process of a command, for the picture in the result. In memory only: nothing is looked up here.
 
-Two threads of a guard write: the one that keeps deadlines knows when it started and reaped a process, the one that
-looks at processes knows the rest. The lock is never held while anything is looked at.
+Three threads of a guard write: the one that keeps deadlines knows when it started and reaped a process, the one that
+looks at processes knows what they are, and where the kernel reports events, one reads these. The lock is never held
+while anything is looked at.
 """
 
 from __future__ import annotations
@@ -88,6 +89,48 @@ class Lives:
                     self._ended.append(
                         Life(pid, self._guard, pgid, sid, UNSEEN, start=now, last_seen=now, end=now, adopted=True)
                     )
+
+    def record_fork(self, parent: int, child: int, at_s: float) -> None:
+        """``parent`` has forked ``child``, at that time by CLOCK_MONOTONIC. Does nothing if it is no process of the
+        command."""
+        with self._lock:
+            forked = self._running.get(parent)
+            if forked is None or self._is_full():
+                return
+            if child in self._vanished:  # that pid is used again
+                self._ended.append(self._vanished.pop(child))
+            start = at_s - self._started_s
+            self._reaped.discard(child)
+            self._running[child] = forked._replace(
+                pid=child, ppid=parent, start=start, last_seen=start, end=None, adopted=False
+            )
+
+    def record_execve(self, pid: int, command: str) -> None:
+        """A process of any kind runs another program now, with that command line."""
+        with self._lock:
+            if pid in self._running:
+                self._running[pid] = self._running[pid]._replace(command=command)
+
+    def record_setsid(self, pid: int) -> None:
+        """A process of any kind leads a session of its own now."""
+        with self._lock:
+            if pid in self._running:
+                self._running[pid] = self._running[pid]._replace(pgid=pid, sid=pid)
+
+    def record_exit(self, pid: int, at_s: float) -> None:
+        """A process of any kind has ended, at that time by CLOCK_MONOTONIC. It may still be reaped."""
+        with self._lock:
+            life = self._running.pop(pid, None) or self._vanished.get(pid)
+            if life is not None:
+                end = at_s - self._started_s
+                self._vanished[pid] = life._replace(last_seen=end, end=end)
+                self._reaped.add(pid)
+                for orphan in [child for child in self._running.values() if child.ppid == pid]:
+                    self._running[orphan.pid] = orphan._replace(adopted=True)
+
+    def knows(self, pid: int) -> bool:
+        """Whether that is a process of the command that runs."""
+        return pid in self._running
 
     def all(self, *, have_ended: bool) -> tuple[Life, ...]:
         """In the order of their starts. With ``have_ended`` nothing is left: what still counts as running has ended

@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterable
 from ..shared.processes import has_ended, look_up, unseen, with_descendants
 from ..shared.records import Process
 from . import priority
+from .events import EventReader
 from .lives import Lives
 
 FIRST_LOOK_AFTER_S = 0.1
@@ -46,6 +47,7 @@ class Observer:
         self._wake = wake
         self._roots = roots
         self._thread: threading.Thread | None = None
+        self._events: EventReader | None = None
         self._condition = threading.Condition()
         self._stopping = False
         self._is_held = False
@@ -88,7 +90,7 @@ class Observer:
             self._stopping = True
             self._condition.notify()
         self._thread.join(_STOP_S)
-        return not self._thread.is_alive()
+        return not self._thread.is_alive() and (self._events is None or self._events.stop(_STOP_S))
 
     def _start_or_notify(self) -> None:
         if self._thread is None:
@@ -98,6 +100,8 @@ class Observer:
 
     def _observe(self) -> None:
         priority.set_niceness(self._niceness)
+        with contextlib.suppress(OSError):
+            self._events = EventReader(self._lives, self._niceness)
         while self._await_turn():
             started = time.monotonic()
             self._lives.begin_look()
