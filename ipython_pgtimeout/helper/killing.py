@@ -26,14 +26,13 @@ def signal_all(number: int, roots: Roots, shell: int = 0) -> list[int]:
     could miss them. SIGKILL is to be repeated until nothing is left, because a process can be forked after the walk.
     """
     if number == signal.SIGKILL:
+        targets = list_running(roots)
         killed = _kill_children(roots)
-        with Walk(roots()) as walk:
-            targets = list(walk)
         # A second walk kills as it goes: a process that forks and exits at once would be gone by the end of the walk.
         with Walk(roots()) as walk:
             signalled = walk.signal_groups(walk, number)
         _signal_group_of_shell(shell, signalled, number)
-        return [*killed, *targets]
+        return [*targets, *killed]
     with Walk(roots()) as walk:
         targets = list(walk)
         # A stopped process acts on nothing but SIGKILL until it is continued: signal(7).
