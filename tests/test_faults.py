@@ -119,7 +119,7 @@ def test_traced_guard_is_killed(tmp_path: Path, timeout: int, presses: int) -> N
 LAUNCHER_STOPPED = """
 run("true", 20)
 from ipython_pgtimeout.caller.connection import connection
-connection._process.send_signal(signal.SIGSTOP)
+connection._launcher.process.send_signal(signal.SIGSTOP)
 said = []
 def work():
     try:

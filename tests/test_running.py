@@ -210,7 +210,7 @@ before = signal.getsignal(signal.SIGINT), signal.set_wakeup_fd(-1)
 soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
 used = len(os.listdir("/proc/self/fd"))
 errors = 0
-for free in range(12):
+for free in range(-6, 12):
     resource.setrlimit(resource.RLIMIT_NOFILE, (used + free, hard))
     try:
         run("true", 20)
