@@ -58,11 +58,13 @@ class Interrupts:
                 for end in self._wakeup:
                     end.close()
                 self._wakeup = None
-        finally:  # whatever another signal's handler has raised
-            if self._previous is not None:
-                signal.signal(signal.SIGINT, self._previous)  # last: from now on an interrupt is raised
-                self._previous = None
-                _installed.remove(self)
+        finally:  # whatever the handler of another signal has raised
+            try:
+                self._restore_handler()  # last: from now on an interrupt is raised
+            except BaseException:
+                # signal.signal runs the handlers of other signals first, and does nothing if one of them raises.
+                self._restore_handler()
+                raise
 
     def fileno(self) -> int:
         """A descriptor that is readable when there was a signal; -1 if no handler is installed."""
@@ -82,6 +84,12 @@ class Interrupts:
         self._pass_on = stop
         if self.count:
             stop(self.count)
+
+    def _restore_handler(self) -> None:
+        if self._previous is not None:
+            signal.signal(signal.SIGINT, self._previous)
+            self._previous = None
+            _installed.remove(self)
 
     def _receive(self, signum: int, frame: FrameType | None) -> None:
         if self._pid != os.getpid():  # a forked child that has not come to `_restore_in_child` yet

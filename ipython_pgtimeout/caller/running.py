@@ -131,6 +131,7 @@ class Running:
 
     def close(self) -> None:
         """Release everything. A command that is not over is ended by its guard."""
+        _open.discard(self)
         self._is_closed = True  # first: after the clean-up the guard may belong to another command
         self._cleanup.close()
 
@@ -273,7 +274,6 @@ def _close_copies() -> None:
     command's stdin would also hide its end of file."""
     for running in list(_open):
         running.close()
-    _open.clear()
 
 
 os.register_at_fork(after_in_child=_close_copies)
