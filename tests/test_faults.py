@@ -18,6 +18,7 @@ import pytest
 
 from .isolation import fault_program, run_isolated
 from .tallies import FAULTS, Fault
+from .tampering import tampering_cell
 
 LATE_S = 0.25
 """How late the first signal may be, on two processors that do other things as well."""
@@ -114,6 +115,24 @@ def test_traced_guard_is_killed(tmp_path: Path, timeout: int, presses: int) -> N
     assert told["said"].endswith("; all are gone"), told
     assert told["took_s"] < 12, told
     assert (told["left"], told["on"]) == ([], "on\n"), told
+
+
+# The guard waits for ever in vfork(2), as it does when the file system of the shell never answers.
+HANGS_IN_SPAWN = """\
+import ipython_pgtimeout.helper.supervision as supervision, time
+supervision.spawn = lambda *_: time.sleep(3600)
+"""
+
+
+@pytest.mark.parametrize(("timeout", "presses"), [(1, 0), (60, 3)], ids=["deadline", "three presses"])
+def test_guard_that_hangs_while_it_starts_the_shell_is_killed(timeout: int, presses: int) -> None:
+    code = tampering_cell(HANGS_IN_SPAWN) + HELPERS_STOPPED.format(command="true", timeout=timeout, presses=presses)
+    told = run_isolated(code.replace('on = run("echo on", 20).stdout', 'on = ""'))
+    _record("hang in the start of the shell", "three presses" if presses else "deadline", told)
+    assert told["died"] == "GuardDied", told
+    assert told["said"].startswith("the guard of this command did not answer, and was killed with 0 processes"), told
+    assert told["took_s"] < 12, told
+    assert told["left"] == [], told
 
 
 LAUNCHER_STOPPED = """
