@@ -19,6 +19,7 @@ import pytest
 from .isolation import fault_program, run_isolated
 from .tallies import FAULTS, Fault
 from .tampering import tampering_cell
+from .watching import PROGRAMS
 
 LATE_S = 0.25
 """How late the first signal may be, on two processors that do other things as well."""
@@ -133,6 +134,44 @@ def test_guard_that_hangs_while_it_starts_the_shell_is_killed(timeout: int, pres
     assert told["said"].startswith("the guard of this command did not answer, and was killed with 0 processes"), told
     assert told["took_s"] < 12, told
     assert told["left"] == [], told
+
+
+HANGING_SHELL = """
+import subprocess
+directory = {directory!r}
+mount = subprocess.Popen([sys.executable, {program!r}, directory], stdout=subprocess.PIPE, text=True)
+ours.add(mount.pid)
+if mount.stdout.readline():
+    started = time.monotonic()
+    died = ""
+    try:
+        run("true", 1, kill_after=0.5, shell=directory + "/sh")
+    except GuardDied as error:
+        died = str(error)
+    took_s = time.monotonic() - started
+    on = run("echo on", 20).stdout
+    mount.kill()  # and its requests fail: what waits for them can end
+    until = time.monotonic() + 10
+    while left() and time.monotonic() < until:
+        time.sleep(0.02)
+    told(died=died, took_s=took_s, on=on, left=left())
+else:
+    told(died=None)
+"""
+
+
+def test_shell_on_a_file_system_that_hangs_is_named(tmp_path: Path) -> None:
+    """Even SIGKILL does not end a process that waits for an answer of such a file system."""
+    told = run_isolated(
+        HANGING_SHELL.format(program=str(PROGRAMS / "faults" / "hanging_fs.py"), directory=str(tmp_path))
+    )
+    if told["died"] is None:
+        pytest.skip("no FUSE can be mounted here")
+    _record("hanging_fs.py", "deadline", {"late_s": told["took_s"] - 1, "said": told["died"], "left": told["left"]})
+    assert told["died"].startswith("the guard of this command did not answer, and was killed with 1 process"), told
+    assert "; could not be killed: " in told["died"], told
+    assert told["took_s"] < 14, told
+    assert (told["left"], told["on"]) == ([], "on\n"), told
 
 
 LAUNCHER_STOPPED = """
