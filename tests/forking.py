@@ -1,17 +1,25 @@
-"""A kernel that forks a child in the middle of a command: the child inherits all its descriptors."""
+"""A kernel that forks a child in the middle of a command.
+
+The child inherits all descriptors. Python then closes our channel in it, but not in a child that other code forks.
+"""
 
 from __future__ import annotations
 
 from .kernels import Reply
 
 _CELL = """
-import multiprocessing, os, signal, sys
+import ctypes, multiprocessing, os, signal, sys
 def fork_with_multiprocessing():
     child = multiprocessing.get_context("fork").Process(target=signal.pause)
     child.start()
     return child.pid
 def fork_with_os():
     child = os.fork()
+    while child == 0:
+        signal.pause()
+    return child
+def fork_with_libc():
+    child = ctypes.PyDLL(None).fork()
     while child == 0:
         signal.pause()
     return child
@@ -30,8 +38,8 @@ sys.stdout = ForksOnFirstWrite(sys.stdout)
 
 
 def forking_stdout(function: str) -> str:
-    """A cell that makes the kernel fork a child at its next write to stdout, by ``fork_with_os`` or
-    ``fork_with_multiprocessing``, and print ``forked`` and the child's pid."""
+    """A cell that makes the kernel fork a child at its next write to stdout, by ``fork_with_os``,
+    ``fork_with_multiprocessing`` or ``fork_with_libc``, and print ``forked`` and the child's pid."""
     return _CELL.format(function=function)
 
 

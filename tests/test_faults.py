@@ -18,6 +18,8 @@ import pytest
 
 from .isolation import fault_program, run_isolated
 from .tallies import FAULTS, Fault
+from .tampering import tampering_cell
+from .watching import PROGRAMS
 
 LATE_S = 0.25
 """How late the first signal may be, on two processors that do other things as well."""
@@ -120,10 +122,66 @@ def test_traced_guard_is_killed(tmp_path: Path, timeout: int, presses: int) -> N
     assert (told["left"], told["on"]) == ([], "on\n"), told
 
 
+# The guard waits for ever in vfork(2), as it does when the file system of the shell never answers.
+HANGS_IN_SPAWN = """\
+import ipython_pgtimeout.helper.supervision as supervision, time
+supervision.spawn = lambda *_: time.sleep(3600)
+"""
+
+
+@pytest.mark.parametrize(("timeout", "presses"), [(1, 0), (60, 3)], ids=["deadline", "three presses"])
+def test_guard_that_hangs_while_it_starts_the_shell_is_killed(timeout: int, presses: int) -> None:
+    code = tampering_cell(HANGS_IN_SPAWN) + HELPERS_STOPPED.format(command="true", timeout=timeout, presses=presses)
+    told = run_isolated(code.replace('on = run("echo on", 20).stdout', 'on = ""'))
+    _record("hang in the start of the shell", "three presses" if presses else "deadline", told)
+    assert told["died"] == "GuardDied", told
+    assert told["said"].startswith("the guard of this command did not answer, and was killed with 0 processes"), told
+    assert told["took_s"] < 12, told
+    assert told["left"] == [], told
+
+
+HANGING_SHELL = """
+import subprocess
+directory = {directory!r}
+mount = subprocess.Popen([sys.executable, {program!r}, directory], stdout=subprocess.PIPE, text=True)
+ours.add(mount.pid)
+if mount.stdout.readline():
+    started = time.monotonic()
+    died = ""
+    try:
+        run("true", 1, kill_after=0.5, shell=directory + "/sh")
+    except GuardDied as error:
+        died = str(error)
+    took_s = time.monotonic() - started
+    on = run("echo on", 20).stdout
+    mount.kill()  # and its requests fail: what waits for them can end
+    until = time.monotonic() + 10
+    while left() and time.monotonic() < until:
+        time.sleep(0.02)
+    told(died=died, took_s=took_s, on=on, left=left())
+else:
+    told(died=None)
+"""
+
+
+def test_shell_on_a_file_system_that_hangs_is_named(tmp_path: Path) -> None:
+    """Even SIGKILL does not end a process that waits for an answer of such a file system."""
+    told = run_isolated(
+        HANGING_SHELL.format(program=str(PROGRAMS / "faults" / "hanging_fs.py"), directory=str(tmp_path))
+    )
+    if told["died"] is None:
+        pytest.skip("no FUSE can be mounted here")
+    _record("hanging_fs.py", "deadline", {"late_s": told["took_s"] - 1, "said": told["died"], "left": told["left"]})
+    assert told["died"].startswith("the guard of this command did not answer, and was killed with 1 process"), told
+    assert "; could not be killed: " in told["died"], told
+    assert told["took_s"] < 14, told
+    assert (told["left"], told["on"]) == ([], "on\n"), told
+
+
 LAUNCHER_STOPPED = """
 run("true", 20)
 from ipython_pgtimeout.caller.connection import connection
-connection._process.send_signal(signal.SIGSTOP)
+connection._launcher.process.send_signal(signal.SIGSTOP)
 said = []
 def work():
     try:

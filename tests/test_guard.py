@@ -108,8 +108,8 @@ def test_the_next_command_runs_after_the_death_of_an_idle_helper(fresh_kernel: K
 def test_a_guard_without_a_launcher_is_released_after_its_command(mark: str) -> None:
     """Without a launcher, nothing would end the processes of a guard that is killed. Version 0.1 kept such a guard."""
     guard = connection.take(rights.fingerprint(rights.read_status()))
-    launcher = connection._process
-    assert launcher is not None
+    assert connection._launcher is not None
+    launcher = connection._launcher.process
     _send(guard.channel, _encode(_request("true", mark)))
     assert _receive_done(guard.channel).is_free
     launcher.kill()

@@ -88,9 +88,9 @@ def test_without_a_change_the_launcher_stays() -> None:
     code = (
         "from ipython_pgtimeout import run\n"
         "from ipython_pgtimeout.caller.connection import connection\n"
-        "run('true', 20); first = connection._process.pid\n"
+        "run('true', 20); first = connection._launcher.process.pid\n"
         "for _ in range(5): run('true', 20)\n"
-        "print(connection._process.pid == first)"
+        "print(connection._launcher.process.pid == first)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=50, check=True)
     assert done.stdout == "True\n"

@@ -196,6 +196,29 @@ def test_a_pace_can_be_shared_by_threads() -> None:
     assert errors == []
 
 
+def test_a_pace_can_be_used_in_the_middle_of_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As by a signal handler that runs a command. With a plain lock it waited for the code that it had interrupted."""
+    pace = Pace(max_bytes=10)
+    clock = time.monotonic
+    waits: list[float] = []
+
+    def interrupted_clock() -> float:
+        monkeypatch.setattr("ipython_pgtimeout.caller.output.time.monotonic", clock)
+        pace.note(5)
+        waits.append(pace.wait_s(6))
+        return clock()
+
+    def note() -> None:
+        monkeypatch.setattr("ipython_pgtimeout.caller.output.time.monotonic", interrupted_clock)
+        pace.note(5)
+
+    thread = threading.Thread(target=note, daemon=True)
+    thread.start()
+    thread.join(5)
+    assert not thread.is_alive()
+    assert (waits[0] > 2, pace.wait_s(1) > 2) == (True, True)
+
+
 def test_the_sigint_handler_is_the_previous_one_afterwards() -> None:
     previous = signal.getsignal(signal.SIGINT)
     _run(by_poll, command="true")
@@ -210,7 +233,7 @@ before = signal.getsignal(signal.SIGINT), signal.set_wakeup_fd(-1)
 soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
 used = len(os.listdir("/proc/self/fd"))
 errors = 0
-for free in range(12):
+for free in range(-6, 12):
     resource.setrlimit(resource.RLIMIT_NOFILE, (used + free, hard))
     try:
         run("true", 20)

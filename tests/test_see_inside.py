@@ -105,7 +105,7 @@ def test_the_log_is_switched_on_and_off_by_config(fresh_kernel: Kernel, tmp_path
 FORKS_LATER = """\
 import os
 real = os.fork
-failures = [OSError(11, "Resource temporarily unavailable"), OSError(11, "Resource temporarily unavailable")]
+failures = [OSError(11, "Resource temporarily unavailable")] * 3
 def fork():
     if failures:
         raise failures.pop()
@@ -115,7 +115,8 @@ os.fork = fork
 
 
 def test_a_guard_that_cannot_be_forked_costs_one_command_only() -> None:
-    """The launcher has no process left for a guard, twice: for the spare one, and for the first command."""
+    """The launcher has no process left for a guard, three times: for the spare one, and for the first command, which
+    is tried twice."""
     with Kernel(tampering_cell(FORKS_LATER), LOAD) as kernel:
         assert wait_until(lambda: named_children(kernel.pid, "pgtimeout"), 10), "the launcher has not started"
         launcher = kernel.launcher()

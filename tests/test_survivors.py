@@ -106,11 +106,11 @@ def test_nothing_survives_sigkill_of_the_kernel(fresh_kernel: Kernel, watch: Wat
     watch.assert_none_left(SOON_S)
 
 
-@pytest.mark.parametrize("function", ["fork_with_multiprocessing", "fork_with_os"])
+@pytest.mark.parametrize("function", ["fork_with_multiprocessing", "fork_with_os", "fork_with_libc"])
 def test_nothing_survives_sigkill_of_a_kernel_with_a_forked_child(
     fresh_kernel: Kernel, watch: Watch, function: str
 ) -> None:
-    """The child was forked while a command ran. It holds the channel open, so the guard gets no end of file."""
+    """The child was forked while a command ran. If Python does not know of it, it holds the channel open."""
     fresh_kernel.run(forking_stdout(function))
     reply = watch.start(fresh_kernel, *NASTY)
     child = forked_pid(reply)

@@ -8,7 +8,6 @@ import signal
 
 from ..shared import debuglog
 from ..shared.protocol import GIVE_UP_AFTER_S, Limits
-from .connection import Connection
 from .guard_handle import GuardHandle
 
 MARGIN_S = 2.0
@@ -23,10 +22,9 @@ class Backstop:
     """Call `act` at ``due_at``, unless the guard has answered: first both helpers are continued, then the guard is
     killed with all that is below it, and the launcher reports; at last the launcher is killed too."""
 
-    def __init__(self, limits: Limits, guard: GuardHandle, connection: Connection) -> None:
+    def __init__(self, limits: Limits, guard: GuardHandle) -> None:
         self._limits = limits
         self._guard = guard
-        self._connection = connection
         self._presses = 0
         self._stage = 0
         self.killed = 0
@@ -58,14 +56,14 @@ class Backstop:
         self._stage += 1
         debuglog.note("caller", f"the guard does not answer, step {self._stage}")
         if self._stage == 1:
-            self._connection.signal_launcher(signal.SIGCONT)
+            self._guard.launcher.send_signal(signal.SIGCONT)
             self._guard.signal(signal.SIGCONT)
             self.due_at = now + _AWAKE_AFTER_S
         elif self._stage == 2:
             self.killed = self._guard.kill_with_descendants()
-            self._connection.signal_launcher(signal.SIGCONT)
+            self._guard.launcher.send_signal(signal.SIGCONT)
             self.due_at = now + (_SWEPT_AFTER_S if self._guard.pid else 0.0)
         else:
-            self._connection.signal_launcher(signal.SIGKILL)
+            self._guard.launcher.send_signal(signal.SIGKILL)
             self.due_at = math.inf
         return self._stage < 3

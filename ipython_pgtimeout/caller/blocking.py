@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import select
 import time
 from collections.abc import Callable, Iterable
 
-from ..result import Result
+from ..result import GuardDied, Result
 from ..shared.protocol import Status
 from ..spec import Spec
 from .interrupts import Interrupts
 from .output import Pace, Show, Stream
-from .running import Running
+from .running import NothingStarted, Running
 
 _MAX_WAIT_S = 3600.0
 
@@ -29,13 +30,23 @@ def run_to_end(
     An interrupt on the main thread ends the command and sets ``Result.interrupted``. Raises InputError, with
     nothing started, for what can't be run, and GuardDied if the supervision was killed.
     """
-    with Interrupts() as interrupts:
-        with Running(spec, show, pace=pace, whole=whole, on_status=on_status) as running:
+    started_s = time.monotonic()
+
+    def try_to_run() -> Result:
+        with Running(spec, show, pace=pace, whole=whole, on_status=on_status, started_s=started_s) as running:
             interrupts.pass_on_to(running.stop)
             waiting = _Waiting(interrupts)
             while not running.is_over:
                 running.step(waiting.wait(running.watched, running.due_at))
         return running.result()
+
+    with Interrupts() as interrupts:
+        with contextlib.suppress(NothingStarted):  # an idle helper was killed: there are new ones the next time
+            return try_to_run()
+        try:
+            return try_to_run()
+        except NothingStarted as death:
+            raise GuardDied(str(death), death.details) from None
 
 
 class _Waiting:

@@ -13,8 +13,11 @@ import socket
 import subprocess
 import sys
 import threading
+import weakref
+from typing import NamedTuple
 
 from ..shared import debuglog, rights
+from ..shared.channel import Channel
 from .guard_handle import GuardHandle, is_readable
 from .helper_errors import HelperErrors
 
@@ -32,41 +35,54 @@ main(int(sys.argv[3]), int(sys.argv[4]))
 _PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
 
+class _Launcher(NamedTuple):
+    """A launcher process. ``control`` is the channel to it; ``fingerprint`` are its rights: see `rights`."""
+
+    process: subprocess.Popen[bytes]
+    control: Channel
+    fingerprint: tuple[object, ...]
+
+
 class Connection:
-    """A connection to one launcher process, which is started when first needed and again after it has died."""
+    """A connection to one launcher process, which is started when first needed and again after it has died.
+
+    A command can be run from a signal handler or a ``__del__``, in the middle of any method here and on the same
+    thread. So the lock is one that its owner passes, the state is right after each step of a method, and a step that
+    changes it is a single one: an attribute is assigned, or a list grows or shrinks by one.
+    """
 
     def __init__(self) -> None:
         self.errors = HelperErrors()
-        self._lock = threading.Lock()
-        self._process: subprocess.Popen[bytes] | None = None
-        self._fingerprint: tuple[object, ...] = ()
+        self._lock = threading.RLock()
+        self._launcher: _Launcher | None = None
         self._retired: list[subprocess.Popen[bytes]] = []
-        self._control: socket.socket | None = None
         self._idle: list[GuardHandle] = []
-        self._busy = 0
+        self._busy: weakref.WeakSet[GuardHandle] = weakref.WeakSet()
 
     def prepare(self) -> None:
         """Have a guard made ready. Does not wait for it."""
         with self._lock:
-            self._prepare()
+            if not self._idle:
+                self._idle.append(self._new_guard())
 
     def take(self, fingerprint: tuple[object, ...]) -> GuardHandle:
         """A guard that waits for a request, or soon will, and has the rights of this process as they are now:
         ``fingerprint`` is from `rights`. Raises OSError if there can't be one."""
+        if sys.is_finalizing():  # a thread may have been stopped for ever while it had the lock
+            raise OSError("Python is shutting down")
         with self._lock:
-            if fingerprint != self._fingerprint:
-                self._retire()
-            while self._idle:
-                guard = self._idle.pop()
-                # Without a launcher, nothing would end the processes of a guard that is killed.
-                if self._control is not None and not is_readable(self._control, guard.channel):
+            if self._launcher is not None and fingerprint != self._launcher.fingerprint:
+                rights.reopen_files()
+                if rights.fingerprint(rights.read_status()) != self._launcher.fingerprint:
+                    debuglog.note("caller", "has other rights now than its launcher")
+                    self._retire()
+            while (guard := _pop(self._idle)) is not None:
+                if self._can_serve(guard):
                     break
-                if self._has_launcher() and guard.is_waiting():
-                    break
-                guard.close()
+                guard.hang_up()
             else:
                 guard = self._new_guard()
-            self._busy += 1
+            self._busy.add(guard)
             return guard
 
     def give_back(self, guard: GuardHandle, is_free: bool) -> None:
@@ -76,96 +92,91 @@ class Connection:
         need as many.
         """
         with self._lock:
-            self._busy -= 1
-            if is_free and guard.launcher is self._process and self._has_launcher():
+            self._busy.discard(guard)
+            launcher = self._launcher
+            if is_free and launcher is not None and guard.launcher is launcher.process and self._has_launcher():
                 self._idle.append(guard)
             else:
                 guard.hang_up()
-            while len(self._idle) > self._busy + 1:
-                self._idle.pop(0).hang_up()
-            if self._process is not None:
+            while len(self._idle) > len(self._busy) + 1 and (surplus := _pop(self._idle, 0)) is not None:
+                surplus.hang_up()
+            if launcher is not None:
                 with contextlib.suppress(OSError):  # no descriptors: if that lasts, the next command reports it
-                    self._prepare()
+                    self.prepare()
+            self._reap_retired()
 
     def close(self) -> None:
         """Release the helper processes: they end when they get end of file."""
         with self._lock:
-            process = self._release()
+            process = self._retire()
             if process is not None:
                 # The launcher stays while processes were left running on purpose, so don't wait for long.
                 with contextlib.suppress(subprocess.TimeoutExpired):
                     process.wait(0.5)
+            self._reap_retired()
             self.errors.close()
-
-    def signal_launcher(self, number: int) -> None:
-        """For when a guard does not answer."""
-        process = self._process
-        if process is not None:
-            process.send_signal(number)
 
     def forget(self) -> None:
         """In a forked child: the launcher and its channels belong to the parent."""
-        for guard in self._idle:
+        for guard in [*self._idle, *self._busy]:
             guard.close()
-        if self._control is not None:
-            self._control.close()
-        for process in (self._process, *self._retired):
-            if process is not None:
-                process.returncode = 0  # not ours to wait for, nor to warn about
+        if self._launcher is not None:
+            self._launcher.control.close()
+            self._retired.append(self._launcher.process)
+        for process in self._retired:
+            process.returncode = 0  # not ours to wait for, nor to signal or to warn about
         self.errors.close()
         self.__init__()  # type: ignore[misc]
 
-    def _retire(self) -> None:
-        """This process has other rights than when it started the launcher: the next command needs a new one. Running
-        commands keep theirs."""
-        process = self._release()
-        if process is not None:
-            debuglog.note("caller", "has other rights now than its launcher")
-            self._retired.append(process)
+    def _retire(self) -> subprocess.Popen[bytes] | None:
+        """End the connection to the launcher and to all idle guards: the next command needs a new launcher. Running
+        commands keep theirs. Returns the launcher, None if there was none."""
+        launcher, self._launcher = self._launcher, None
+        while (guard := _pop(self._idle)) is not None:
+            guard.hang_up()
+        if launcher is None:
+            return None
+        launcher.control.close()
+        self._retired.append(launcher.process)
+        return launcher.process
 
-    def _release(self) -> subprocess.Popen[bytes] | None:
-        """End the connection to the launcher and to all idle guards. Returns the launcher, which is still to be reaped;
-        None if there was none."""
-        while self._idle:
-            self._idle.pop().hang_up()
-        if self._control is not None:
-            self._control.close()
-        process, self._control, self._process = self._process, None, None
-        return process
-
-    def _prepare(self) -> None:
-        if not self._idle:
-            self._idle.append(self._new_guard())
+    def _reap_retired(self) -> None:
+        """A launcher stays until the last of its guards has ended, so don't wait for it."""
+        if self._retired:
+            self._retired = [process for process in self._retired if process.poll() is None]
 
     def _has_launcher(self) -> bool:
-        return self._control is not None and not is_readable(self._control)
+        return self._launcher is not None and not is_readable(self._launcher.control)
+
+    def _can_serve(self, guard: GuardHandle) -> bool:
+        """Whether it lives. Without a launcher, nothing would end the processes of a guard that is killed."""
+        if self._launcher is None or guard.launcher is not self._launcher.process or not guard.channel.is_ours():
+            return False
+        return not is_readable(self._launcher.control, guard.channel) or (self._has_launcher() and guard.is_waiting())
 
     def _new_guard(self) -> GuardHandle:
+        launcher = self._launcher
+        if launcher is None or not launcher.control.is_ours() or is_readable(launcher.control):
+            launcher = self._start()
         ours, theirs = socket.socketpair()
         with theirs:
             try:
-                if not self._has_launcher():
-                    self._start()
-                assert self._control is not None
-                socket.send_fds(self._control, [b"+"], [theirs.fileno()])
+                socket.send_fds(launcher.control.socket, [b"+"], [theirs.fileno()])
             except BaseException:
                 ours.close()
                 raise
-        return GuardHandle(ours, self._process)
+        return GuardHandle(ours, launcher.process)
 
-    def _start(self) -> None:
-        if self._control is not None:
-            self._control.close()
-        if self._process is not None:
-            self._process.wait()  # its descriptors are closed, so it is about to end
-        self._retired = [process for process in self._retired if process.poll() is None]
-        self._fingerprint = rights.fingerprint(rights.read_status())
+    def _start(self) -> _Launcher:
+        self._retire()
+        rights.reopen_files()
+        fingerprint = rights.fingerprint(rights.read_status())
         ours, theirs = socket.socketpair()
         caller_fd = _pidfd_of_this_process()
         inherited = [fd for fd in (theirs.fileno(), caller_fd) if fd >= 0]
         arguments = [_PACKAGE, _directory_of_psutil(), str(theirs.fileno()), str(caller_fd)]
         try:
-            self._process = subprocess.Popen(
+            process = subprocess.Popen(
                 [sys.executable, "-I", "-S", "-c", _BOOTSTRAP, *arguments],
                 env={**os.environ, debuglog.VARIABLE: debuglog.path()},
                 stdin=subprocess.DEVNULL,
@@ -174,12 +185,21 @@ class Connection:
                 pass_fds=inherited,
                 start_new_session=True,
             )
-            self._control = ours
-            debuglog.note("caller", f"has started launcher {self._process.pid}")
         finally:
             theirs.close()
             if caller_fd >= 0:
                 os.close(caller_fd)
+        debuglog.note("caller", f"has started launcher {process.pid}")
+        self._retire()  # a command in a signal handler may have started one meanwhile
+        self._launcher = launcher = _Launcher(process, Channel(ours), fingerprint)
+        return launcher
+
+
+def _pop(guards: list[GuardHandle], index: int = -1) -> GuardHandle | None:
+    try:
+        return guards.pop(index)
+    except IndexError:
+        return None
 
 
 def _pidfd_of_this_process() -> int:

@@ -7,6 +7,7 @@ import os
 import select
 import signal
 import socket
+import subprocess
 
 from ..shared.channel import Channel
 from ..shared.processes import children, has_ended, with_descendants
@@ -17,7 +18,7 @@ class GuardHandle:
     """One guard, or one that is soon forked. ``pid`` is 0 until it has said that it is ready. ``launcher`` is the
     process that forks it, and whose rights it has."""
 
-    def __init__(self, sock: socket.socket, launcher: object) -> None:
+    def __init__(self, sock: socket.socket, launcher: subprocess.Popen[bytes]) -> None:
         self.channel = Channel(sock)
         self.launcher = launcher
         self.pid = 0
@@ -43,7 +44,7 @@ class GuardHandle:
     def signal(self, number: int) -> None:
         """By its pidfd, where there is one: its pid may have become another's."""
         with contextlib.suppress(OSError):
-            if self._pidfd >= 0:
+            if self._has_pidfd():
                 signal.pidfd_send_signal(self._pidfd, number)
             elif self.pid:
                 os.kill(self.pid, number)
@@ -69,22 +70,31 @@ class GuardHandle:
     def hang_up(self) -> None:
         """End the connection, for every process that holds a copy of it: the guard ends what it supervises."""
         self.channel.hang_up()
-        self._close_pidfd()
+        self.close()
 
     def close(self) -> None:
         """Close this process's copy of the connection."""
         self.channel.close()
-        self._close_pidfd()
+        pidfd, self.pid = self._pidfd if self._has_pidfd() else -1, 0
+        self._pidfd = -1
+        if pidfd >= 0:
+            os.close(pidfd)
 
     def _note_pid(self, pid: int) -> None:
         self.pid = pid
         with contextlib.suppress(OSError, AttributeError):  # gone already, no descriptor left, or not Linux
             self._pidfd = os.pidfd_open(pid)
 
-    def _close_pidfd(self) -> None:
-        if self._pidfd >= 0:
-            os.close(self._pidfd)
-            self._pidfd = -1
+    def _has_pidfd(self) -> bool:
+        """Whether the descriptor still is what it was: see `descriptors`. Before Linux 6.9 all pidfds are one file by
+        their identity, but proc(5) tells whose each is, -1 for a process that has been waited for."""
+        if self._pidfd < 0:
+            return False
+        try:
+            with open(f"/proc/self/fdinfo/{self._pidfd}") as info:
+                return any(line in (f"Pid:\t{self.pid}\n", "Pid:\t-1\n") for line in info)
+        except OSError:
+            return False
 
 
 def is_readable(*sockets: Channel | socket.socket) -> bool:

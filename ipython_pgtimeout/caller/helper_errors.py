@@ -5,37 +5,35 @@ They write to a file without a name, which they inherit. It is read only when on
 
 from __future__ import annotations
 
-import contextlib
 import os
+
+from ..shared.descriptors import Kept
 
 
 class HelperErrors:
     """Their common stderr."""
 
     def __init__(self) -> None:
-        self._fd = -1
+        self._file = Kept()
         self._read_bytes = 0
 
     def open(self) -> int:
         """The descriptor for a new launcher to write to. It stays this object's own."""
-        if self._fd < 0:
-            self._fd = _anonymous_file()
+        if not self._file.is_ours():
+            self._file = Kept(_anonymous_file())
             self._read_bytes = 0
-        return self._fd
+        return self._file.fd
 
     def take(self) -> str:
         """What was written since the last call; "" if nothing was."""
-        if self._fd < 0:
+        if not self._file.is_ours():
             return ""
-        written = os.pread(self._fd, 1 << 20, self._read_bytes)
+        written = os.pread(self._file.fd, 1 << 20, self._read_bytes)
         self._read_bytes += len(written)
         return written.decode("utf-8", "replace").strip()
 
     def close(self) -> None:
-        if self._fd >= 0:
-            with contextlib.suppress(OSError):
-                os.close(self._fd)
-        self._fd = -1
+        self._file.close()
 
 
 def _anonymous_file() -> int:

@@ -24,20 +24,26 @@ class Interrupts:
 
     def __init__(self) -> None:
         self.count = 0
+        self._pid = os.getpid()
         self._pass_on: Callable[[int], None] | None = None
-        self._previous: Callable[[int, FrameType | None], object] | int | None = None
+        self._previous: Callable[[int, FrameType | None], object] | None = None
         self._previous_wakeup = -1
         self._wakeup: tuple[FileIO, FileIO] | None = None
 
     def __enter__(self) -> Interrupts:
-        if threading.current_thread() is threading.main_thread() and callable(signal.getsignal(signal.SIGINT)):
-            # The handler first: an interrupt from now on is counted, and can't be raised between the steps that follow.
-            self._previous = signal.signal(signal.SIGINT, self._receive)
+        previous = signal.getsignal(signal.SIGINT)
+        if threading.current_thread() is threading.main_thread() and callable(previous):
             try:
+                # Noted before it is done: a thread may fork a child at any moment, which is to restore the handler.
+                self._previous = previous
+                _installed.append(self)
+                # The handler first: an interrupt from now on is counted, and can't be raised between the next steps.
+                signal.signal(signal.SIGINT, self._receive)
                 reading, writing = os.pipe()
-                self._wakeup = FileIO(reading), FileIO(writing, "w")
+                ends = FileIO(reading), FileIO(writing, "w")
                 os.set_blocking(reading, False)
                 os.set_blocking(writing, False)
+                self._wakeup = ends
                 self._previous_wakeup = signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
             except BaseException:
                 self.__exit__()
@@ -45,14 +51,20 @@ class Interrupts:
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._wakeup is not None:
-            signal.set_wakeup_fd(self._previous_wakeup)
-            self.clear()  # what came since the last look is passed on, too
-            for end in self._wakeup:
-                end.close()
-            self._wakeup = None
-        if self._previous is not None:
-            signal.signal(signal.SIGINT, self._previous)  # last: from now on an interrupt is raised
+        try:
+            if self._wakeup is not None:
+                signal.set_wakeup_fd(self._previous_wakeup)
+                self.clear()  # what came since the last look is passed on, too
+                for end in self._wakeup:
+                    end.close()
+                self._wakeup = None
+        finally:  # whatever the handler of another signal has raised
+            try:
+                self._restore_handler()  # last: from now on an interrupt is raised
+            except BaseException:
+                # signal.signal runs the handlers of other signals first, and does nothing if one of them raises.
+                self._restore_handler()
+                raise
 
     def fileno(self) -> int:
         """A descriptor that is readable when there was a signal; -1 if no handler is installed."""
@@ -60,9 +72,12 @@ class Interrupts:
 
     def clear(self) -> None:
         """Read the bytes of the signals, and pass them on to the previous wake-up descriptor, if there is one."""
-        if self._wakeup is not None and (signals := self._wakeup[0].read(4096)) and self._previous_wakeup >= 0:
-            with contextlib.suppress(OSError):
-                os.write(self._previous_wakeup, signals)
+        if self._wakeup is None or self._pid != os.getpid():  # a forked child shares its parent's pipe
+            return
+        while signals := self._wakeup[0].read(4096):
+            if self._previous_wakeup >= 0:
+                with contextlib.suppress(OSError):
+                    os.write(self._previous_wakeup, signals)
 
     def pass_on_to(self, stop: Callable[[int], None]) -> None:
         """Call ``stop`` at each interrupt with their number so far, and now if there was one already."""
@@ -70,7 +85,29 @@ class Interrupts:
         if self.count:
             stop(self.count)
 
-    def _receive(self, _signum: int, _frame: FrameType | None) -> None:
+    def _restore_handler(self) -> None:
+        if self._previous is not None:
+            signal.signal(signal.SIGINT, self._previous)
+            self._previous = None
+            _installed.remove(self)
+
+    def _receive(self, signum: int, frame: FrameType | None) -> None:
+        if self._pid != os.getpid():  # a forked child that has not come to `_restore_in_child` yet
+            if self._previous is not None:
+                self._previous(signum, frame)
+            return
         self.count += 1
         if self._pass_on is not None:
             self._pass_on(self.count)
+
+
+_installed: list[Interrupts] = []
+
+
+def _restore_in_child() -> None:
+    """In a forked child: a command runs in the parent, and the child has the caller's own handler."""
+    for interrupts in _installed[::-1]:
+        interrupts.__exit__()
+
+
+os.register_at_fork(after_in_child=_restore_in_child)

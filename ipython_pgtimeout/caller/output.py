@@ -145,18 +145,20 @@ class Pace:
     def __init__(self, max_bytes: float = 2_800_000, window_s: float = 3.0) -> None:
         self._max_bytes = max_bytes
         self._window_s = window_s
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a signal handler may run a command in the middle of these methods
         self._sent: collections.deque[tuple[float, int]] = collections.deque()
 
     def wait_s(self, size: int) -> float:
         """Seconds until there is room for ``size`` more bytes."""
         now = time.monotonic()
         with self._lock:
-            while self._sent and self._sent[0][0] <= now - self._window_s:
-                self._sent.popleft()
-            excess = size + sum(sent for _, sent in self._sent) - self._max_bytes
+            with contextlib.suppress(IndexError):
+                while self._sent[0][0] <= now - self._window_s:
+                    self._sent.popleft()
+            recent = tuple(self._sent)
+            excess = size + sum(sent for _, sent in recent) - self._max_bytes
             until = now
-            for at, sent in self._sent:
+            for at, sent in recent:
                 if excess <= 0:
                     break
                 excess -= sent

@@ -8,14 +8,17 @@ from __future__ import annotations
 
 import contextlib
 import math
+import os
 import select
 import time
+import weakref
 from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any
 
 from .. import wording
 from ..result import GuardDied, Result
 from ..shared import debuglog, rights
+from ..shared.channel import UnreadError
 from ..shared.errors import describe_error
 from ..shared.inheritance import Inheritance
 from ..shared.protocol import Ask, Done, Extend, Idle, Interrupt, Message, Request, Status, Swept, Waiting
@@ -34,6 +37,10 @@ _REPEATED = tuple(name for name in SPEC_FIELDS if name in Result.__dataclass_fie
 """The fields of a `Spec` that its `Result` repeats."""
 
 
+class NothingStarted(GuardDied):
+    """The command's guard has died before it read the request, or there was none: the command can be tried again."""
+
+
 class Running:
     """One command, from the request to the result. Use it as a context manager.
 
@@ -50,21 +57,24 @@ class Running:
         pace: Pace | None = None,
         whole: Iterable[Stream] = (),
         on_status: Callable[[Status, int], None] | None = None,
+        started_s: float | None = None,
     ) -> None:
         """Check everything, and ask a guard to start the command.
 
         ``show`` gets the output as it comes, and notices about the command. Of the ``whole`` streams everything is
         kept, of the others what `Spec.max_output` allows. ``on_status`` is called from time to time with a status, and
-        with the number of bytes the command has written.
+        with the number of bytes the command has written. The deadline counts from ``started_s`` (CLOCK_MONOTONIC), by
+        default from now.
 
-        Raises InputError, with nothing started, for what can't be run, and GuardDied if there can't be a guard.
+        Raises InputError, with nothing started, for what can't be run, and NothingStarted if there can't be a guard.
         """
         self._spec = spec
-        self._started_s = time.monotonic()
+        self._started_s = time.monotonic() if started_s is None else started_s
         self._cleanup = contextlib.ExitStack()
         self._on_status = on_status
         self._status_at = math.inf if on_status is None else self._started_s + FIRST_STATUS_AFTER_S
         self._presses = 0
+        self._messages_sent = 0
         self._is_closed = False
         self._idle_s = spec.idle
         self._batcher = Batcher(show, pace)
@@ -72,6 +82,7 @@ class Running:
         self._swept: Swept | None = None
         with contextlib.ExitStack() as on_failure:
             on_failure.callback(self.close)
+            _open.add(self)
             self._prepare(whole)
             on_failure.pop_all()
 
@@ -88,7 +99,7 @@ class Running:
         request = Request(program, argv, environment, inheritance, spec.limits(self._started_s), spec.pty)
         drained = [file.fileno() for file, _ in plumbing.outputs] if spec.leftovers == "leave" else []
         self._take_guard(rights.fingerprint(status))
-        self._backstop = Backstop(request.limits, self._guard, connection)
+        self._backstop = Backstop(request.limits, self._guard)
         self._tell(request, [*plumbing.far_ends, cwd, *drained])
         # What can be done later is done after the request: the shell starts meanwhile.
         plumbing.hand_over()
@@ -104,7 +115,7 @@ class Running:
         try:
             self._guard = connection.take(fingerprint)
         except OSError as error:
-            raise GuardDied(
+            raise NothingStarted(
                 f"the launcher, which supervises commands, can't be started: {describe_error(error)}"
             ) from None
         self._cleanup.callback(self._give_guard_back)
@@ -120,6 +131,7 @@ class Running:
 
     def close(self) -> None:
         """Release everything. A command that is not over is ended by its guard."""
+        _open.discard(self)
         self._is_closed = True  # first: after the clean-up the guard may belong to another command
         self._cleanup.close()
 
@@ -128,6 +140,8 @@ class Running:
     @property
     def watched(self) -> dict[int, int]:
         """The descriptors to wait for now, each with the events of poll(2)."""
+        if self._is_closed:
+            raise RuntimeError("this command was released, or belongs to the process that this one was forked from")
         if self._done is not None:
             return {}
         events = select.POLLIN | (select.POLLOUT if self._guard.channel.has_unsent else 0)
@@ -153,7 +167,7 @@ class Running:
         return self._done is not None and self._batcher.is_empty
 
     def step(self, ready: Collection[int]) -> None:
-        """Do what is due. Raises GuardDied if the guard has died."""
+        """Do what is due. Raises GuardDied if the guard has died, NothingStarted if that can't have done anything."""
         for fd in ready:
             self._attend_to(fd)
         if self._done is None:
@@ -213,8 +227,10 @@ class Running:
             with contextlib.suppress(OSError):  # the guard is dead; messages about its death are still to be read
                 self._guard.channel.flush()
             messages = self._guard.receive()
-        except EOFError:
-            raise self._death_of_guard() from None
+        except EOFError as end:
+            # If the request was all that was sent, the guard has not read the whole of it, and so has not started it.
+            unread = isinstance(end, UnreadError) and self._messages_sent == 1 and not self._backstop.has_killed
+            raise self._death_of_guard(NothingStarted if unread else GuardDied) from None
         for message in messages:
             self._take(message)
 
@@ -233,7 +249,7 @@ class Running:
                 self._terminal.hang_up()
             self._streams.drain()
 
-    def _death_of_guard(self) -> GuardDied:
+    def _death_of_guard(self, kind: type[GuardDied] = GuardDied) -> GuardDied:
         self._streams.drain()
         self._batcher.show_all()
         details = connection.errors.take()
@@ -241,9 +257,23 @@ class Running:
         debuglog.note("caller", f"the guard has died {last_line}")
         swept = None if self._swept is None else (self._swept.killed, self._swept.survivors, self._swept.certain)
         killed = self._backstop.killed if self._backstop.has_killed else None
-        return GuardDied(wording.describe_death_of_guard(swept, last_line, killed), details)
+        return kind(wording.describe_death_of_guard(swept, last_line, killed), details)
 
     def _tell(self, message: Message, fds: Iterable[int] = ()) -> None:
         if not self._is_closed:
+            self._messages_sent += 1
             with contextlib.suppress(OSError):  # the guard is dead: the next read gets end of file
                 self._guard.channel.send(message, list(fds))
+
+
+_open: weakref.WeakSet[Running] = weakref.WeakSet()
+
+
+def _close_copies() -> None:
+    """In a forked child, after `Connection.forget`: the commands belong to the parent. A copy of the pipe to a
+    command's stdin would also hide its end of file."""
+    for running in list(_open):
+        running.close()
+
+
+os.register_at_fork(after_in_child=_close_copies)

@@ -14,11 +14,16 @@ import threading
 from collections import deque
 from collections.abc import Sequence
 
+from .descriptors import identity
 from .protocol import Message
 
 _HEADER_BYTES = 8
 _MAX_FDS = 8
 _READ_BYTES = 1 << 16
+
+
+class UnreadError(EOFError):
+    """The other side is gone, and had not read all that was sent to it."""
 
 
 class Channel:
@@ -31,6 +36,7 @@ class Channel:
     def __init__(self, sock: socket.socket) -> None:
         sock.setblocking(False)
         self.socket = sock
+        self._identity = identity(sock.fileno())
         self.fds: list[int] = []
         self._received = bytearray()
         self._unsent: deque[tuple[memoryview, Sequence[int]]] = deque()
@@ -38,6 +44,10 @@ class Channel:
 
     def fileno(self) -> int:
         return self.socket.fileno()
+
+    def is_ours(self) -> bool:
+        """Whether the descriptor still is this socket: see `descriptors`."""
+        return identity(self.fileno()) == self._identity
 
     @property
     def has_unsent(self) -> bool:
@@ -83,8 +93,8 @@ class Channel:
             data, fds, _, _ = socket.recv_fds(self.socket, _READ_BYTES, _MAX_FDS)
         except BlockingIOError:
             return []
-        except ConnectionResetError:
-            data, fds = b"", []
+        except ConnectionResetError as error:  # from Linux, after all that the other side has sent: unix(7)
+            raise UnreadError("the other side closed the channel unread") from error
         for fd in fds:
             # recvmsg(2) hands descriptors over inheritable; a command must get none but 0, 1 and 2.
             os.set_inheritable(fd, False)
@@ -103,13 +113,17 @@ class Channel:
 
     def hang_up(self) -> None:
         """Close the connection for every process that holds a copy of this end, such as a forked child."""
-        with contextlib.suppress(OSError):
-            self.socket.shutdown(socket.SHUT_RDWR)
+        if self.is_ours():
+            with contextlib.suppress(OSError):
+                self.socket.shutdown(socket.SHUT_RDWR)
         self.close()
 
     def close(self) -> None:
         """Close this copy of this end, and the received descriptors that nobody has taken."""
-        self.socket.close()
+        if self.is_ours():
+            self.socket.close()
+        else:
+            self.socket.detach()
         for fd in self.fds:
             os.close(fd)
         self.fds.clear()

@@ -10,8 +10,10 @@ import contextlib
 import os
 import time
 
+from .descriptors import Kept
+
 VARIABLE = "PGTIMEOUT_DEBUG"
-_fd = -1
+_file = Kept()
 _path = ""
 
 
@@ -20,14 +22,13 @@ def open_log(path: str) -> None:
 
     Raises OSError or ValueError if the file can't be written.
     """
-    global _fd, _path
-    opened = -1
+    global _file, _path
+    opened = Kept()
     if path:
         flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK
-        opened = os.open(os.path.expanduser(path), flags, 0o600)
-    if _fd >= 0:
-        os.close(_fd)
-    _fd, _path = opened, path
+        opened = Kept(os.open(os.path.expanduser(path), flags, 0o600))
+    _file.close()
+    _file, _path = opened, path
 
 
 def path() -> str:
@@ -37,10 +38,10 @@ def path() -> str:
 
 def note(who: str, what: str) -> None:
     """Write one line. A log that can't be written, on a full disk for example, delays and breaks nothing."""
-    if _fd >= 0:
+    if _file.fd >= 0 and _file.is_ours():
         line = f"{time.monotonic():.6f} {who}[{os.getpid()}] {what}\n"
         with contextlib.suppress(OSError):
-            os.write(_fd, line.encode("utf-8", "backslashreplace"))
+            os.write(_file.fd, line.encode("utf-8", "backslashreplace"))
 
 
 def open_from_environment() -> None:

@@ -14,6 +14,8 @@ import os
 import sys
 from collections.abc import Callable
 
+from .descriptors import Kept
+
 _NAMESPACES = ("mnt", "user", "pid_for_children", "net")
 """Those that decide on rights, files, processes and addresses. Each costs 3 µs of a launch."""
 _IOPRIO_GET = {"x86_64": 252, "aarch64": 31}.get(os.uname().machine)
@@ -32,9 +34,8 @@ class _OpenFiles:
         self.namespaces = _open("/proc/self/ns", getattr(os, "O_PATH", 0) | os.O_DIRECTORY | os.O_CLOEXEC)
 
     def close(self) -> None:
-        for fd in (self.status, self.oom, self.personality, self.namespaces):
-            if fd >= 0:
-                os.close(fd)
+        for file in (self.status, self.oom, self.personality, self.namespaces):
+            file.close()
 
 
 _files: _OpenFiles | None = None
@@ -81,29 +82,35 @@ def scheduling() -> tuple[object, ...]:
 
 def _namespaces(files: _OpenFiles) -> tuple[str, ...]:
     try:
-        return tuple(os.readlink(name, dir_fd=files.namespaces) for name in _NAMESPACES)
+        return tuple(os.readlink(name, dir_fd=files.namespaces.fd) for name in _NAMESPACES)
     except OSError:  # no proc(5), or a Linux without one of these
         return ()
 
 
-def _open_files() -> _OpenFiles:
+def reopen_files() -> _OpenFiles:
+    """For when what was read from them is not as expected: other code may have closed them, see `descriptors`."""
     global _files
-    if _files is None or _files.pid != os.getpid():
-        if _files is not None:
-            _files.close()
-        _files = _OpenFiles()
-    return _files
+    files = _OpenFiles()
+    previous, _files = _files, files
+    if previous is not None:
+        previous.close()
+    return files
 
 
-def _open(path: str, flags: int) -> int:
+def _open_files() -> _OpenFiles:
+    files = _files
+    return files if files is not None and files.pid == os.getpid() else reopen_files()
+
+
+def _open(path: str, flags: int) -> Kept:
     with contextlib.suppress(OSError):
-        return os.open(path, flags)
-    return -1
+        return Kept(os.open(path, flags))
+    return Kept()
 
 
-def _read(fd: int) -> bytes:
+def _read(file: Kept) -> bytes:
     try:
-        return os.pread(fd, 4096, 0)
+        return os.pread(file.fd, 4096, 0)
     except OSError:
         return b""
 
