@@ -10,8 +10,9 @@ import socket
 import subprocess
 
 from ..shared.channel import Channel
-from ..shared.processes import children, has_ended, with_descendants
+from ..shared.processes import children
 from ..shared.protocol import Message, Ready
+from ..shared.walk import Walk
 
 
 class GuardHandle:
@@ -53,16 +54,17 @@ class GuardHandle:
         """SIGKILL to everything below it, and then to itself, for a guard that does nothing any more. Returns how many
         processes of its command that were.
 
-        It reaps nobody meanwhile, so that no pid can become another's. Repeated, because they may go on forking.
+        Repeated, because they may go on forking.
         """
         killed: set[int] = set()
         for _ in range(10):
-            running = [pid for pid in with_descendants(children(self.pid)) if not has_ended(pid)] if self.pid else []
+            with Walk(children(self.pid) if self.pid else []) as walk:
+                running = list(walk)
+                for pid in running:
+                    with contextlib.suppress(OSError):
+                        walk.signal_process(pid, signal.SIGKILL)
             if not running:
                 break
-            for pid in running:
-                with contextlib.suppress(OSError):
-                    os.kill(pid, signal.SIGKILL)
             killed.update(running)
         self.signal(signal.SIGKILL)
         return len(killed)

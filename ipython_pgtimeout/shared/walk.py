@@ -60,10 +60,19 @@ class Walk:
             with contextlib.suppress(ProcessLookupError, PermissionError):  # what is still there at the end is named
                 pgid = os.getpgid(pid)
                 if pgid == os.getpgrp():
-                    self._signal_process(pid, signals)
+                    self.signal_process(pid, *signals)
                 elif pgid not in done and self._signal_group(pid, pgid, signals):
                     done.add(pgid)
         return done
+
+    def signal_process(self, pid: int, *signals: int) -> None:
+        """By its pin: whatever has become of its number, no other process gets the signals."""
+        fd = self._pins[pid]
+        for number in signals:
+            if fd >= 0:
+                signal.pidfd_send_signal(fd, number)
+            else:
+                os.kill(pid, number)
 
     def _children(self, pid: int) -> list[int]:
         """The children of ``pid`` that have not ended. None if ``pid`` has: they are other processes' children now."""
@@ -99,7 +108,7 @@ class Walk:
         leader = _open_pidfd(pgid)
         try:
             if os.getpgid(pid) != pgid or self._has_ended(pid):
-                self._signal_process(pid, signals)
+                self.signal_process(pid, *signals)
                 return False
             for number in signals:
                 _send_to_group(leader, pgid, number)
@@ -107,15 +116,6 @@ class Walk:
         finally:
             if leader >= 0:
                 os.close(leader)
-
-    def _signal_process(self, pid: int, signals: Iterable[int]) -> None:
-        """By its pin: whatever has become of its number, no other process gets the signals."""
-        fd = self._pins[pid]
-        for number in signals:
-            if fd >= 0:
-                signal.pidfd_send_signal(fd, number)
-            else:
-                os.kill(pid, number)
 
 
 def _open_pidfd(pid: int) -> int:
