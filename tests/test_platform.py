@@ -84,7 +84,8 @@ def test_the_launcher_imports_little() -> None:
     loaded = set(done.stdout.split())
     assert "ipython_pgtimeout.helper.guard" in loaded
     assert not loaded & {"IPython", "traitlets", "asyncio", "psutil", "ipython_pgtimeout.magics", "http"}
-    assert len(loaded) < 120
+    # Its own modules are small. Those of the standard library are what a start costs.
+    assert len({name for name in loaded if not name.startswith("ipython_pgtimeout")}) < 92
 
 
 @pytest.mark.alone
