@@ -31,8 +31,7 @@ class Backstop:
         self._stage = 0
         self.killed = 0
         """How many processes of the command have been killed from here."""
-        self._deadline = limits.started_s + limits.timeout
-        self.due_at = self._deadline + limits.kill_after + GIVE_UP_AFTER_S + MARGIN_S
+        self.due_at = limits.started_s + limits.timeout + limits.kill_after + GIVE_UP_AFTER_S + MARGIN_S
 
     @property
     def has_killed(self) -> bool:
@@ -44,7 +43,7 @@ class Backstop:
         if self._stage == 0:
             if presses >= _IMPATIENT_PRESSES:
                 self.due_at = now
-            elif presses > self._presses == 0 and now < self._deadline:
+            elif presses > self._presses == 0:
                 # Earlier than it was, or later: the deadline grants one grace, an interrupt two.
                 self.due_at = now + 2 * self._limits.kill_after + GIVE_UP_AFTER_S + MARGIN_S
         self._presses = presses
@@ -52,8 +51,8 @@ class Backstop:
     def extend(self, timeout_s: float, now: float) -> None:
         """The deadline is ``timeout_s`` seconds after the start, but not before ``now``."""
         if self._stage == 0 and not self._presses:  # after a press it is too late: the end has begun
-            self._deadline = max(now, self._limits.started_s + timeout_s)
-            self.due_at = self._deadline + self._limits.kill_after + GIVE_UP_AFTER_S + MARGIN_S
+            deadline = max(now, self._limits.started_s + timeout_s)
+            self.due_at = deadline + self._limits.kill_after + GIVE_UP_AFTER_S + MARGIN_S
 
     def act(self, now: float) -> bool:
         """Take the next step. False when there is none: guard and launcher are dead."""
