@@ -141,6 +141,11 @@ class Life(RuleBasedStateMachine):
     def a_process_exits(self, data: st.DataObject) -> None:
         self.guard.processes.remove(data.draw(st.sampled_from(self.guard.processes)))
 
+    @precondition(lambda self: self.guard.shell in self.guard.processes)
+    @rule()
+    def the_shell_exits(self) -> None:
+        self.guard.processes = [process for process in self.guard.processes if process is not self.guard.shell]
+
     @precondition(lambda self: self.guard.processes)
     @rule(program=PROGRAMS)
     def a_process_forks(self, program: Program) -> None:
@@ -203,8 +208,10 @@ class Life(RuleBasedStateMachine):
         if not self.is_over and self.backstop.due_at == NEVER:
             self.press_stop(1, False)
         if not self.is_over:
-            self.wait_until(max(self.now, self.backstop.due_at) + 10)
-            assert self.is_over, "the caller waits for ever"
+            assert self.backstop.due_at < NEVER, "the caller waits for ever"
+            # The third press means that the user has waited long enough.
+            self.wait_until((self.now if self.presses > 2 else max(self.now, self.backstop.due_at)) + 6)
+            assert self.is_over, "the caller waits too long"
         if not self.is_dead:
             self.die()
         self.wait_until(self.now + 60)
@@ -222,6 +229,18 @@ def test_an_interrupt_shortly_before_the_deadline_has_two_graces() -> None:
     life.press_stop(1, twice=False)
     life.wait(30)
     assert life.is_over
+    assert life.guard.state == "runs"
+    life.teardown()
+
+
+def test_an_interrupt_that_comes_with_the_deadline_has_two_graces() -> None:
+    """The guard hears of it before it looks at the time, so the backstop must not count from the deadline."""
+    life = Life()
+    life.run(Limits(0, 3.0, 10.0, TERM, "wait"), [Program(frozenset({INT, TERM}))])
+    life.take_turns(10)
+    life.now += 3.0
+    life.press_stop(1, twice=False)
+    life.wait(30)
     assert life.guard.state == "runs"
     life.teardown()
 
