@@ -33,9 +33,9 @@ LIMITS = st.builds(
     timeout=st.sampled_from([3.0, 3.0, NEVER]),
     kill_after=st.sampled_from([0.0, 2.0, 10.0]),
     signal=st.sampled_from([TERM, USR1, KILL]),
-    leftovers=st.sampled_from(["wait", "kill", "leave"]),
+    leftovers=st.sampled_from(["wait", "wait", "kill", "leave"]),
 )
-COMMANDS = st.lists(PROGRAMS, min_size=1, max_size=3)
+COMMANDS = st.lists(PROGRAMS, min_size=2, max_size=3)
 
 
 class Life(RuleBasedStateMachine):
@@ -219,7 +219,7 @@ class Life(RuleBasedStateMachine):
 
 
 TestLife = Life.TestCase
-TestLife.settings = hypothesis.settings(max_examples=500, stateful_step_count=30)
+TestLife.settings = hypothesis.settings(max_examples=700, stateful_step_count=30)
 
 
 def test_an_interrupt_shortly_before_the_deadline_has_two_graces() -> None:
