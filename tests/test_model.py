@@ -90,7 +90,7 @@ class Life(RuleBasedStateMachine):
         self.tell(Idle())
 
     @precondition(lambda self: not self.is_over)
-    @rule(timeout=st.sampled_from([0.0, 5.0, NEVER]))
+    @rule(timeout=st.sampled_from([0.0, 20.0, NEVER]))
     def extend(self, timeout: float) -> None:
         self.backstop.extend(timeout, self.now)
         self.tell(Extend(timeout))

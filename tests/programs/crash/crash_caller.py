@@ -29,9 +29,10 @@ from crash_hook import (  # type: ignore[import-not-found]  # beside this file
 from ipython_pgtimeout import GuardDied, run
 from ipython_pgtimeout.caller.connection import connection
 
-LEAVES_SOMETHING = "(trap '' TERM; exec setsid sleep 60) & sleep 61 & echo ready\n"
+LEAVES_SOMETHING = "(trap '' TERM; exec setsid sleep 60) & sleep 61 &\n"
 """A process in a session of its own that ignores SIGTERM, and a background job, which ignores SIGINT."""
-HELPER = "pgtimeout"
+NEWBORN = "pgtimeout ("
+"""How `processes` describes a guard that has no name of its own yet."""
 FIRST = "exit of the first command"
 """The helpers are started for it."""
 ENDINGS: dict[str, tuple[str, dict[str, Any]]] = {
@@ -46,25 +47,23 @@ GRACE_S = 0.03
 
 def left(board: Board) -> list[str]:
     """What there is in this namespace, without the driver, this process, and the helpers."""
-    found = _look(board)
+    found: dict[int, str] = {}
 
     def is_sure() -> bool:
-        """False while there is only what may be a guard that was forked a moment ago and has not entered itself yet, or
-        a fork on its way to be a shell."""
+        """False while there is only what may be a guard that was forked a moment ago and has not entered itself yet."""
         nonlocal found
-        now = _look(board)
-        found = {pid: name for pid, name in now.items() if pid in found or not name.startswith(HELPER)}
-        return not all(name.startswith(HELPER) for name in found.values()) or not found
+        found = _look(board)
+        return not found or not all(name.startswith(NEWBORN) for name in found.values())
 
-    if found:
-        wait_until(is_sure, 1.0)
+    wait_until(is_sure, 1.0)
     return [f"{pid} {name}" for pid, name in found.items()]
 
 
 def _look(board: Board) -> dict[int, str]:
-    known = {1, os.getpid(), os.getppid()} | board.helpers()
+    found = list(processes())
+    known = {1, os.getpid(), os.getppid()} | board.helpers()  # only now: a guard may have entered itself meanwhile
     # A child of this process is a launcher that has not entered itself yet.
-    return {pid: name for pid, name, parent in processes() if pid not in known and parent != os.getpid()}
+    return {pid: name for pid, name, parent in found if pid not in known and parent != os.getpid()}
 
 
 def processes() -> Iterator[tuple[int, str, int]]:
