@@ -76,6 +76,29 @@ def _table(faults: Sequence[Fault]) -> Iterable[str]:
         )
 
 
+class Crash(NamedTuple):
+    """A process that was killed at points of a command's life: at how many of how many, how often something was left
+    or claimed to be gone though it lived, and how often each outcome came."""
+
+    steps: str
+    ending: str
+    victim: str
+    points: int
+    tried: int
+    left: int
+    false: int
+    outcomes: str
+
+
+def _crash_lines(crashes: Sequence[Crash]) -> Iterable[str]:
+    for crash in sorted(crashes):
+        yield (
+            f"steps of the {crash.steps}, {crash.ending}: {crash.victim} killed at {crash.tried} of {crash.points}, "
+            f"{crash.left} with something left, {crash.false} false words; {crash.outcomes}"
+        )
+    yield f"{sum(crash.tried for crash in crashes)} kills in all"
+
+
 class LeftBehind(NamedTuple):
     """A process that still runs when the tests of a session, or of a worker, are over."""
 
@@ -85,7 +108,8 @@ class LeftBehind(NamedTuple):
 SURVIVORS = Tally("survivors", Combination, _summarize)
 LEFT_BEHIND = Tally("left behind by the tests", LeftBehind, lambda rows: (row.description for row in rows))
 FAULTS = Tally("faults", Fault, _table)
-ALL: tuple[Tally[Any], ...] = (SURVIVORS, FAULTS, LEFT_BEHIND)
+CRASHES = Tally("crashes", Crash, _crash_lines)
+ALL: tuple[Tally[Any], ...] = (SURVIVORS, FAULTS, CRASHES, LEFT_BEHIND)
 
 
 def rows_for_controller() -> dict[str, list[tuple[Any, ...]]]:

@@ -42,14 +42,15 @@ class Backstop:
             if presses >= _IMPATIENT_PRESSES:
                 self.due_at = now
             elif presses > self._presses == 0:
-                self.due_at = min(self.due_at, now + 2 * self._limits.kill_after + GIVE_UP_AFTER_S + MARGIN_S)
+                # Earlier than it was, or later: the deadline grants one grace, an interrupt two.
+                self.due_at = now + 2 * self._limits.kill_after + GIVE_UP_AFTER_S + MARGIN_S
         self._presses = presses
 
-    def extend(self, timeout_s: float) -> None:
-        """The deadline is ``timeout_s`` seconds after the start."""
-        if self._stage == 0:
-            self.due_at += timeout_s - self._limits.timeout
-            self._limits = self._limits._replace(timeout=timeout_s)
+    def extend(self, timeout_s: float, now: float) -> None:
+        """The deadline is ``timeout_s`` seconds after the start, but not before ``now``."""
+        if self._stage == 0 and not self._presses:  # after a press it is too late: the end has begun
+            deadline = max(now, self._limits.started_s + timeout_s)
+            self.due_at = deadline + self._limits.kill_after + GIVE_UP_AFTER_S + MARGIN_S
 
     def act(self, now: float) -> bool:
         """Take the next step. False when there is none: guard and launcher are dead."""

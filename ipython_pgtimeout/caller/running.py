@@ -185,7 +185,7 @@ class Running:
 
     def extend(self, timeout_s: float) -> None:
         """Move the deadline to ``timeout_s`` seconds after the start."""
-        self._backstop.extend(timeout_s)
+        self._backstop.extend(timeout_s, time.monotonic())
         self._tell(Extend(timeout_s))
 
     def result(self) -> Result:
