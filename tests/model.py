@@ -119,6 +119,21 @@ class Referee:
         return min(self.deadline, NEVER if self.has_noticed else self.exited_at + ladder.NOTICE_AFTER_S)
 
 
+class Launcher:
+    """The launcher of the model: it closes the channel of a guard that is dead."""
+
+    def __init__(self, guard: Guard) -> None:
+        self.state = "runs"
+        """Or it is ``stopped`` or ``traced``, so that the caller gets no end of file."""
+        self._guard = guard
+
+    def send_signal(self, number: int) -> None:
+        if number == KILL or self.state == "stopped":
+            self.state = "runs"  # or is no more
+        if self._guard.state == "dead":
+            self._guard.die()
+
+
 class Guard:
     """The guard of the model, with its processes: it hears, asks the ladder, signals, reports."""
 
@@ -127,8 +142,7 @@ class Guard:
         self.pid = 4711
         self.state = "runs"
         """Or it is ``stopped``, ``traced`` (can't be continued), ``dead``."""
-        self.launcher = "runs"
-        """Or it is ``stopped`` or ``traced``, so that the caller gets no end of file."""
+        self.launcher = Launcher(self)
         self.caller_is_there = True
         self.inbox: list[Message] = []
         self.referee: Referee | None = None
@@ -213,7 +227,7 @@ class Guard:
         assert self.referee is not None
         assert self.ladder.reason == self.referee.final_reason(), "that is not what began the end"
         left = (Process(1, 0, 1, 1, "D", 0, "left", "left", 0.0, 0.0, 0),) * len(self.processes)
-        ending = Ending(1, 0, self.ladder.reason, "", 0.0, 0.0, 0, (), left, ())
+        ending = Ending(1, 0, self.ladder.reason, "", 0.0, 0.0, 0, (), left, True, (), 0)
         if self.caller_is_there:
             self.channel.send(Done(ending, is_free))
         self.referee = None
@@ -228,21 +242,15 @@ class Guard:
 
     def die(self) -> None:
         self.state = "dead"
-        if self.launcher == "runs":
+        if self.launcher.state == "runs":
             self.channel.close()
 
-    # What the backstop does by `GuardHandle` and `Connection`.
+    # What the backstop does by `GuardHandle`.
 
     def signal(self, number: int) -> None:
         assert number == signal.SIGCONT
         if self.state == "stopped":
             self.state = "runs"
-
-    def signal_launcher(self, number: int) -> None:
-        if number == KILL or self.launcher == "stopped":
-            self.launcher = "runs"  # or is no more
-        if self.state == "dead":
-            self.die()
 
     def kill_with_descendants(self) -> int:
         killed = [process for process in self.processes if not process.is_immortal]

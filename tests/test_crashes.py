@@ -128,7 +128,7 @@ def test_kill_9_leaves_nothing(steps: str, ending: str, victim: str, tmp_path: P
 
 def test_without_subreapers_something_is_left_and_called_gone(tmp_path: Path) -> None:
     """The negative control: what a killed guard leaves does not fall to the launcher."""
-    without = "import ipython_pgtimeout.helper.prctl as p; p.become_subreaper = lambda: None"
+    without = "import ipython_pgtimeout.helper.prctl as p; p.become_subreaper = lambda: True"
     _, outcomes = kill_at_steps("execve", "deadline", "guard", tmp_path, without, patience_s=0.2)
     (outcome,) = outcomes
     assert outcome["kind"] == "GuardDied", outcome

@@ -65,7 +65,7 @@ class Life(RuleBasedStateMachine):
         limits = limits._replace(started_s=self.now)
         self.is_over, self.presses, self.is_punctual = False, 0, True
         self.guard.programs = programs
-        self.backstop = backstop.Backstop(limits, self.guard, self.guard)  # type: ignore[arg-type]
+        self.backstop = backstop.Backstop(limits, self.guard)  # type: ignore[arg-type]
         self.tell(Request(b"sh", [], {b"LARGE": b"x" * 20_000}, NOTHING_INHERITED, limits, False))
 
     @precondition(lambda self: not self.is_over)
@@ -162,7 +162,7 @@ class Life(RuleBasedStateMachine):
             self.hang(*data.draw(st.tuples(*[st.sampled_from(["stopped", "traced"])] * 2)))
 
     def hang(self, guard: str, launcher: str) -> None:
-        self.guard.state, self.guard.launcher = guard, launcher
+        self.guard.state, self.guard.launcher.state = guard, launcher
         self.is_punctual = False
 
     # -- time ---------------------------------------------------------------------------------------------
