@@ -63,7 +63,9 @@ def _record(fault: str, ending: str, told: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("round_", range(ROUNDS))
 @pytest.mark.parametrize("ending", ["deadline", "interrupt"])
-@pytest.mark.parametrize("fault", ["orphan_storm.c", "nice orphan_storm.c", "chains.c", "bash_storm.sh"])
+@pytest.mark.parametrize(
+    "fault", ["orphan_storm.c", "nice orphan_storm.c", "chains.c", "bash_storm.sh", "signal_flood.c"]
+)
 def test_storm(fault: str, ending: str, round_: int, tmp_path: Path) -> None:
     nice, _, name = fault.rpartition(" ")
     if nice and os.geteuid() != 0:

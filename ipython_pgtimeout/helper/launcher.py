@@ -25,7 +25,7 @@ from ..shared import debuglog
 from ..shared.channel import Channel
 from ..shared.processes import HELPER, describe
 from ..shared.protocol import GIVE_UP_AFTER_S, Swept
-from . import guard, killing, prctl, priority
+from . import blocking, guard, killing, prctl, priority
 from .childwatch import ChildWatch
 from .kin import Kin, cookie_of
 
@@ -39,7 +39,7 @@ def main(control_fd: int, caller_fd: int) -> None:
         # to their default, whatever the caller had, but ignored signals would stay ignored.
         signal.signal(number, lambda _signum, _frame: None)
     prctl.stop_ignoring_internal_signals()
-    signal.pthread_sigmask(signal.SIG_SETMASK, [])
+    blocking.block_signals()
     os.chdir("/")
     debuglog.open_from_environment()
     prctl.set_name(HELPER)

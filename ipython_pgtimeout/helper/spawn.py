@@ -9,6 +9,7 @@ import termios
 
 from ..shared.inheritance import Inheritance
 from ..shared.protocol import Request
+from .blocking import unblocked
 
 
 def spawn(request: Request, mine: Inheritance, stdin: int, stdout: int, stderr: int, cwd: int) -> int:
@@ -21,7 +22,7 @@ def spawn(request: Request, mine: Inheritance, stdin: int, stdout: int, stderr: 
     """
     try:
         os.fchdir(cwd)
-        with request.inheritance.assumed(mine):
+        with request.inheritance.assumed(mine), unblocked():
             shell = subprocess.Popen(
                 request.argv,
                 executable=request.program,
