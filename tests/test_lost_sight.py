@@ -180,3 +180,27 @@ def test_without_a_subreaper_an_orphan_is_waited_for() -> None:
     assert told["returncode"] == 3, told
     assert told["said"].startswith("exit code 3 (0."), told
     assert float(told["said"].partition("(")[2].partition(" ")[0]) >= 0.5, told
+
+
+BLIND_AT_FIRST = """\
+import ipython_pgtimeout.helper.killing as k
+real, calls = k.running_children, []
+def blind(but=()):
+    calls.append(1)
+    return iter(()) if len(calls) <= 8 else real(but)
+k.running_children = blind
+"""
+GUARD_KILLED = f"""
+{tampering_cell(BLIND_AT_FIRST)}
+try:
+    run("(setsid sleep 1000 &); sleep 0.3; kill -9 $PPID; sleep 1001", 60)
+except GuardDied as error:
+    told(left=left(), said=str(error))
+"""
+
+
+def test_a_round_of_the_launcher_that_finds_nothing_is_not_the_last() -> None:
+    """A round can miss a chain of processes that fork and exit. Here the first two are made to find nothing."""
+    told = run_isolated(GUARD_KILLED)
+    assert told["left"] == [], told
+    assert "SIGKILL to 2 processes it left; all are gone" in told["said"], told

@@ -30,6 +30,9 @@ from .childwatch import ChildWatch
 from .kin import Kin, cookie_of
 
 _SWEEP_AGAIN_AFTER_S = 0.005
+_EMPTY_ROUNDS = 5
+"""How many rounds must find nothing. One can miss a chain of processes that fork and exit, and here is no ECHILD to tell:
+the guards are children, too."""
 
 
 def main(control_fd: int, caller_fd: int) -> None:
@@ -81,6 +84,7 @@ class Launcher:
         self._kin: list[Kin] = []
         """Ways to find what the killed guards have left, where it does not become the launcher's."""
         self._swept: set[int] = set()
+        self._empty_rounds = 0
         self._give_up_at = 0.0
 
     def serve(self) -> None:
@@ -176,10 +180,13 @@ class Launcher:
 
         No ladder here: how far the guard had come is unknown, and what it supervised must not go on without it.
         """
-        self._swept.update(killing.signal_all(signal.SIGKILL, self._roots))
+        killed = killing.signal_all(signal.SIGKILL, self._roots)
+        self._swept.update(killed)
         left = describe(killing.list_running(self._roots), known={})
-        if left and time.monotonic() < self._give_up_at:
+        self._empty_rounds = 0 if killed or left else self._empty_rounds + 1
+        if self._empty_rounds < _EMPTY_ROUNDS and time.monotonic() < self._give_up_at:
             return
+        self._empty_rounds = 0
         debuglog.note("launcher", f"sent SIGKILL to {sorted(self._swept)}, {len(left)} left")
         for channel in self._bereft:
             with contextlib.suppress(OSError):
