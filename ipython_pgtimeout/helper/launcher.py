@@ -31,8 +31,8 @@ from .kin import Kin, cookie_of
 
 _SWEEP_AGAIN_AFTER_S = 0.005
 _EMPTY_ROUNDS = 5
-"""How many rounds must find nothing. One can miss a chain of processes that fork and exit, and here is no ECHILD to tell:
-the guards are children, too."""
+"""How many rounds must find nothing. One can miss a chain of processes that fork and exit, and there is no ECHILD to
+tell, because the guards are children, too."""
 
 
 def main(control_fd: int, caller_fd: int) -> None:
