@@ -204,3 +204,34 @@ def test_a_round_of_the_launcher_that_finds_nothing_is_not_the_last() -> None:
     told = run_isolated(GUARD_KILLED)
     assert told["left"] == [], told
     assert "SIGKILL to 2 processes it left; all are gone" in told["said"], told
+
+
+LAUNCHER = "launcher=$(awk '{print $4}' /proc/$PPID/stat)"
+LIMITED = """
+try:
+    said = run({script!r}, 1, kill_after=0.5).summary()
+except GuardDied as error:
+    said = str(error)
+told(left=left(), said=said, on=run("echo on", 20).stdout)
+"""
+
+
+@pytest.mark.skipif(shutil.which("prlimit") is None, reason="there is no prlimit")
+@pytest.mark.parametrize(
+    ("script", "said"),
+    [
+        ("setsid sleep 1000 & prlimit --nofile=3:3 --pid $PPID; exec sleep 1001", "timed out after 1 s: SIGTERM to "),
+        (
+            f"{LAUNCHER}; setsid sleep 1000 & prlimit --nofile=4:4 --pid $launcher; kill -9 $PPID; exec sleep 1001",
+            "the guard of this command has died; the launcher has sent SIGKILL to ",
+        ),
+    ],
+    ids=["guard", "launcher"],
+)
+def test_helpers_that_may_open_no_files_end_everything(script: str, said: str) -> None:
+    """The command has taken the right from them. They can't read /proc then."""
+    told = run_isolated(LIMITED.format(script=script))
+    assert told["left"] == [], told
+    assert told["said"].startswith(said), told
+    assert "; all are gone" in told["said"], told
+    assert told["on"] == "on\n", told

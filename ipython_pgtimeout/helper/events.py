@@ -51,7 +51,12 @@ class EventReader:
             self._socket.close()
             raise
         self._thread = threading.Thread(target=self._read, daemon=True)
-        self._thread.start()
+        try:
+            self._thread.start()
+        except RuntimeError as error:
+            self._socket.close()
+            os.close(self._stopping)
+            raise OSError(str(error)) from None
 
     def stop(self, timeout_s: float) -> bool:
         """Read no more. False if the thread could not be ended in that time."""

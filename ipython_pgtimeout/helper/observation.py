@@ -94,8 +94,12 @@ class Observer:
 
     def _start_or_notify(self) -> None:
         if self._thread is None:
-            self._thread = threading.Thread(target=self._observe, daemon=True)
-            self._thread.start()
+            thread = threading.Thread(target=self._observe, daemon=True)
+            try:
+                thread.start()
+            except RuntimeError:  # there can be no more threads: nothing is observed
+                return
+            self._thread = thread
         self._condition.notify()
 
     def _observe(self) -> None:

@@ -1,5 +1,5 @@
-"""Finding processes without proc(5), or with the proc(5) of another PID namespace (``unshare -p`` without a new mount),
-which shows other processes under the same numbers.
+"""Finding processes without proc(5), or without a descriptor to open it by, or with the proc(5) of another PID
+namespace (``unshare -p`` without a new mount), which shows other processes under the same numbers.
 
 The kernel still tells a process which pids are those of its children: waitid(2). Of the children of others nothing is
 known. But when their parent dies, they become children of the guard.
@@ -28,7 +28,10 @@ def _newest_pid() -> int:
     """About the last pid that was given to a process. Threads get their numbers from the same supply."""
     numbers: list[int] = []
     thread = threading.Thread(target=lambda: numbers.append(threading.get_native_id()))
-    thread.start()
+    try:
+        thread.start()
+    except RuntimeError:  # there can be no more threads
+        return os.getpid()
     thread.join()
     return numbers[0]
 

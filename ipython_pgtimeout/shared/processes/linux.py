@@ -7,6 +7,7 @@ that is quicker than a fork.
 
 from __future__ import annotations
 
+import errno
 import math
 import os
 import select
@@ -21,6 +22,8 @@ _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 
 _HAS_OWN_PROC = os.path.realpath("/proc/self") == f"/proc/{os.getpid()}"
 """Whether there is a proc(5), and it is that of this process's own PID namespace."""
+_NO_DESCRIPTORS = errno.EMFILE, errno.ENFILE, errno.ENOMEM
+"""A command can lower its guard's limit of open files: prlimit(1)."""
 _HAS_CHILDREN_FILES = os.path.exists(f"/proc/self/task/{os.getpid()}/children")
 """False with a Linux that was built without CONFIG_PROC_CHILDREN."""
 
@@ -35,9 +38,10 @@ def children(pid: int) -> list[int]:
     try:
         for thread in os.listdir(f"/proc/{pid}/task"):
             found += map(int, _read(f"/proc/{pid}/task/{thread}/children").split())
-    except OSError:
-        pass  # gone between two reads
-    return found
+    except OSError as error:
+        if error.errno in _NO_DESCRIPTORS:
+            return blind.children(pid)
+    return found  # perhaps incomplete: gone between two reads
 
 
 def has_ended(pid: int) -> bool:
@@ -47,16 +51,23 @@ def has_ended(pid: int) -> bool:
     except ProcessLookupError:
         return True
     except (OSError, AttributeError):  # no descriptor left, Linux before 5.3, or a sandbox that forbids it
-        if not _HAS_OWN_PROC:
-            return False
         process = look_up(pid)
-        return process is None or process.has_ended
+        return not _exists(pid) if process is None else process.has_ended
     try:
         poller = select.poll()
         poller.register(fd, select.POLLIN)
         return bool(poller.poll(0))
     finally:
         os.close(fd)
+
+
+def _exists(pid: int) -> bool:
+    """Whether there is such a process, or a zombie."""
+    try:
+        os.getpgid(pid)
+    except ProcessLookupError:
+        return False
+    return True
 
 
 def look_up(pid: int, known: Process | None = None) -> Process | None:
