@@ -258,3 +258,42 @@ def test_interrupted_flood_does_not_wait_for_the_pace_of_its_output() -> None:
     _record("flood of output", "interrupt", told)
     assert told["late_s"] < 0.2 + LATE_S, told
     assert told["left"] == [], told
+
+
+STOPPED_WITHOUT_CALLER = """
+import subprocess
+code = "from ipython_pgtimeout import run; run(%r, 60, kill_after=0.3)" % {script!r}
+caller = subprocess.Popen([sys.executable, "-c", code])
+ours.add(caller.pid)
+def states():
+    found = {{}}
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        with open(f"/proc/{{pid}}/stat") as stat:
+            name, state = stat.read().partition("(")[2].rpartition(") ")[::2]
+        found[name] = state[0]
+    return found
+until = time.monotonic() + 20
+while not all(states().get(name) == state for name, state in {states!r}.items()) and time.monotonic() < until:
+    time.sleep(0.02)
+caller.kill()
+caller.wait()
+until = time.monotonic() + 10
+while left() and time.monotonic() < until:
+    time.sleep(0.02)
+told(left=left())
+"""
+LAUNCHER = "launcher=$(awk '{print $4}' /proc/$PPID/stat)"
+
+
+@pytest.mark.parametrize(
+    ("script", "states"),
+    [
+        (f"{LAUNCHER}; kill -STOP $launcher $PPID; exec sleep 1000", {"pgtimeout": "T", "pgtimeout-guard": "T"}),
+        (f"{LAUNCHER}; kill -STOP $launcher; kill -9 $PPID; exec sleep 1000", {"pgtimeout": "T", "sleep": "S"}),
+    ],
+    ids=["both stopped", "guard killed"],
+)
+def test_stopped_helpers_are_continued_when_their_caller_dies(script: str, states: dict[str, str]) -> None:
+    """The backstop dies with the caller. Without the kernel's signal at the death of a parent, nothing ever ended."""
+    told = run_isolated(STOPPED_WITHOUT_CALLER.format(script=script, states=states))
+    assert told["left"] == [], told

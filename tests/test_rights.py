@@ -96,20 +96,25 @@ def test_without_a_change_the_launcher_stays() -> None:
     assert done.stdout == "True\n"
 
 
+@pytest.mark.parametrize("whose", ["guard", "guard and launcher"])
 @pytest.mark.parametrize(
     "change",
     [
         "renice -n 5 $PPID",
         "taskset -pc 0 $PPID",
         "prlimit --nofile=100:100 --pid $PPID",
+        "prlimit --nofile=5:5 --pid $PPID",
+        "prlimit --stack=1:1 --pid $PPID",
         "chrt -b -p 0 $PPID",
         "ionice -c 3 -p $PPID",
         "echo 700 >/proc/$PPID/oom_score_adj",
     ],
 )
-def test_a_command_cannot_change_what_the_next_one_gets(change: str) -> None:
+def test_a_command_cannot_change_what_the_next_one_gets(change: str, whose: str) -> None:
     if shutil.which(change.split()[0]) is None and not change.startswith("echo"):
         pytest.skip(f"there is no {change.split()[0]}")
+    if "launcher" in whose:
+        change = f"launcher=$(awk '{{print $4}}' /proc/$PPID/stat); {change}; {change.replace('$PPID', '$launcher')}"
     code = (
         "from ipython_pgtimeout import run\n"
         f"look = {LOOK!r} + '; ulimit -n; taskset -p $$ | sed \"s/pid [0-9]*//\"'\n"

@@ -41,7 +41,7 @@ def run_to_end(
         return running.result()
 
     with Interrupts() as interrupts:
-        with contextlib.suppress(NothingStarted):  # an idle helper was killed: there are new ones the next time
+        with contextlib.suppress(NothingStarted):  # a helper was killed or changed: there are new ones the next time
             return try_to_run()
         try:
             return try_to_run()

@@ -105,6 +105,12 @@ class Connection:
                     self.prepare()
             self._reap_retired()
 
+    def abandon(self, launcher: subprocess.Popen[bytes]) -> None:
+        """It does not do its work: the next command needs a new one."""
+        with self._lock:
+            if self._launcher is not None and self._launcher.process is launcher:
+                self._retire()
+
     def close(self) -> None:
         """Release the helper processes: they end when they get end of file."""
         with self._lock:

@@ -204,6 +204,7 @@ class Running:
 
     def _do_what_is_due(self, now: float, has_heard: bool) -> None:
         if now >= self._backstop.due_at and not has_heard and not self._backstop.act(now):
+            connection.abandon(self._guard.launcher)
             raise self._death_of_guard()
         if now >= self._idle_at:
             self._idle_s = math.inf
@@ -230,6 +231,8 @@ class Running:
         except EOFError as end:
             # If the request was all that was sent, the guard has not read the whole of it, and so has not started it.
             unread = isinstance(end, UnreadError) and self._messages_sent == 1 and not self._backstop.has_killed
+            if unread:
+                connection.abandon(self._guard.launcher)  # the fault may be in the launcher, and its next guard's, too
             raise self._death_of_guard(NothingStarted if unread else GuardDied) from None
         for message in messages:
             self._take(message)

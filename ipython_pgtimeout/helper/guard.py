@@ -14,30 +14,38 @@ from __future__ import annotations
 import os
 import select
 
-from ..shared import debuglog, rights
+from ..shared import debuglog
 from ..shared.channel import Channel
-from ..shared.inheritance import Inheritance
 from ..shared.processes import HELPER
 from ..shared.protocol import Message, Ready, Request
-from . import prctl
+from . import prctl, priority
+from .attributes import Attributes
 from .childwatch import ChildWatch
 from .link import Link
 from .supervision import Supervision
 
 
-def main(channel: Channel, caller_fd: int | None) -> None:
-    """Supervise one command after another. Returns when nothing is left and no more requests can come."""
+def main(channel: Channel, caller_fd: int | None, attributes: Attributes) -> None:
+    """Supervise one command after another. Returns when nothing is left and no more requests can come.
+
+    ``attributes`` are those that the launcher had at its start. If this process has others, it reads no request: the
+    caller then knows that nothing was started, and takes another launcher.
+    """
+    priority.set_niceness(attributes.inheritance.niceness)  # the launcher may be in a hurry
+    if Attributes.current() != attributes:
+        debuglog.note("guard", "is not as it should be")
+        return
     children = ChildWatch()
     link = Link(channel, caller_fd)
     prctl.set_name(f"{HELPER}-guard")
     adopts = prctl.become_subreaper()
+    prctl.be_continued_at_death_of_parent()
     os.setsid()  # a signal to the launcher's process group must not hit the guards
     link.send(Ready(os.getpid()))
     debuglog.note("guard", "is ready")
-    mine, scheduling = Inheritance.current(b""), rights.scheduling()
     is_free = True
     while is_free and (messages := _await_request(link)):
-        is_free = Supervision(messages, mine, scheduling, link, children, adopts).run()
+        is_free = Supervision(messages, attributes, link, children, adopts).run()
     _flush(link)
     debuglog.note("guard", "ends")
 

@@ -23,16 +23,14 @@ from collections.abc import Iterator
 
 from ..shared import debuglog
 from ..shared.channel import Channel
-from ..shared.processes import HELPER, describe
+from ..shared.processes import HELPER, can_list, children, describe
 from ..shared.protocol import GIVE_UP_AFTER_S, Swept
 from . import blocking, guard, killing, prctl, priority
+from .attributes import Attributes
 from .childwatch import ChildWatch
 from .kin import Kin, cookie_of
 
 _SWEEP_AGAIN_AFTER_S = 0.005
-_EMPTY_ROUNDS = 5
-"""How many rounds must find nothing. One can miss a chain of processes that fork and exit, and there is no ECHILD to
-tell, because the guards are children, too."""
 
 
 def main(control_fd: int, caller_fd: int) -> None:
@@ -47,6 +45,7 @@ def main(control_fd: int, caller_fd: int) -> None:
     debuglog.open_from_environment()
     prctl.set_name(HELPER)
     adopts = prctl.become_subreaper()
+    prctl.be_continued_at_death_of_parent()
     gc.freeze()  # what is here now is shared with every guard; don't let a collection touch it
     Launcher(socket.socket(fileno=_moved(control_fd)), _moved(caller_fd) if caller_fd >= 0 else None, adopts).serve()
     debuglog.note("launcher", "ends")
@@ -72,6 +71,7 @@ class Launcher:
         self._adopts = adopts
         self._control = control
         self._caller_fd = caller_fd
+        self._attributes = Attributes.current()
         self._guards: dict[int, Channel] = {}
         self._children = ChildWatch()
         self._poller = select.poll()
@@ -84,7 +84,6 @@ class Launcher:
         self._kin: list[Kin] = []
         """Ways to find what the killed guards have left, where it does not become the launcher's."""
         self._swept: set[int] = set()
-        self._empty_rounds = 0
         self._give_up_at = 0.0
 
     def serve(self) -> None:
@@ -113,6 +112,8 @@ class Launcher:
         if not data:
             self._stop_serving()
             return
+        if not fds:  # there was no number for it: the caller finds that its channel has no other end
+            return
         os.set_inheritable(fds[0], False)
         channel = Channel(socket.socket(fileno=fds[0]))
         try:
@@ -133,7 +134,7 @@ class Launcher:
             self._children.close()
             for other in [*self._guards.values(), *self._bereft]:
                 other.close()
-            guard.main(channel, self._caller_fd)
+            guard.main(channel, self._caller_fd, self._attributes)
             status = 0
         except BaseException:
             _write_traceback()
@@ -180,22 +181,28 @@ class Launcher:
 
         No ladder here: how far the guard had come is unknown, and what it supervised must not go on without it.
         """
-        killed = killing.signal_all(signal.SIGKILL, self._roots)
-        self._swept.update(killed)
-        left = describe(killing.list_running(self._roots), known={})
-        self._empty_rounds = 0 if killed or left else self._empty_rounds + 1
-        if self._empty_rounds < _EMPTY_ROUNDS and time.monotonic() < self._give_up_at:
+        self._swept.update(killing.signal_all(signal.SIGKILL, self._roots))
+        if self._has_others() and time.monotonic() < self._give_up_at:
             return
-        self._empty_rounds = 0
+        left = describe(killing.list_running(self._roots), known={})
         debuglog.note("launcher", f"sent SIGKILL to {sorted(self._swept)}, {len(left)} left")
         for channel in self._bereft:
             with contextlib.suppress(OSError):
-                channel.send(Swept(len(self._swept), left, self._adopts))
+                channel.send(Swept(len(self._swept), left, self._adopts and can_list()))
             channel.close()
         self._bereft.clear()
         priority.restore_priority(self._niceness)
         self._swept.clear()
         self._kin.clear()
+
+    def _has_others(self) -> bool:
+        """Whether something of a killed guard's is left, or has ended and is not reaped yet.
+
+        What has ended counts, because otherwise a chain of processes that fork and exit could be missed: each link is
+        gone when the list is looked through, and the next one has become a child after it was read. But a link that is
+        not reaped is still in the list, and only this process reaps it.
+        """
+        return any(pid not in self._guards for pid in children(os.getpid())) or any(kin.find() for kin in self._kin)
 
     def _roots(self) -> Iterator[int]:
         """What is below this process and below none of its guards: see `killing`."""

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import ctypes
 import os
+import signal
 import sys
 
+_PR_SET_PDEATHSIG = 1
 _PR_SET_NAME = 15
 _PR_SET_CHILD_SUBREAPER = 36
 _RT_SIGACTION = {"x86_64": 13, "aarch64": 134}.get(os.uname().machine)
@@ -16,6 +18,14 @@ _SIG_IGN = 1
 def become_subreaper() -> bool:
     """Orphans among this process's descendants become its children: PR_SET_CHILD_SUBREAPER. False if that can't be."""
     return _prctl(_PR_SET_CHILD_SUBREAPER, ctypes.c_ulong(1))
+
+
+def be_continued_at_death_of_parent() -> None:
+    """A command can stop this process. Then the parent continues it, or if that dies, the kernel: PR_SET_PDEATHSIG.
+
+    The signal comes when the thread ends that has started this process, but then also when the next one does.
+    """
+    _prctl(_PR_SET_PDEATHSIG, ctypes.c_ulong(signal.SIGCONT))
 
 
 def set_name(name: str) -> None:

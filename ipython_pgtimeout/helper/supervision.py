@@ -7,6 +7,7 @@ them, and `observation`, which may be late, finds out their names and what they 
 
 from __future__ import annotations
 
+import errno
 import os
 import select
 import signal
@@ -15,12 +16,12 @@ import time
 from collections.abc import Callable
 from typing import NamedTuple
 
-from ..shared import debuglog, rights
+from ..shared import debuglog
 from ..shared.errors import describe_error
-from ..shared.inheritance import Inheritance
 from ..shared.protocol import Ask, Extend, Idle, Interrupt, Message, Request
 from ..shared.signals import signal_name
 from . import killing, observation, priority, reaping
+from .attributes import Attributes
 from .childwatch import ChildWatch
 from .kin import KinReaper
 from .ladder import Act, Ladder, Step
@@ -55,20 +56,18 @@ class Supervision:
     def __init__(
         self,
         messages: list[Message],
-        mine: Inheritance,
-        scheduling: tuple[object, ...],
+        attributes: Attributes,
         link: Link,
         children: ChildWatch,
         adopts: bool,
     ) -> None:
-        """``messages`` are the request and what came with it; ``mine`` are the attributes that the guard restores, and
-        ``scheduling`` those that it must still have at the end to serve again. ``adopts`` tells that orphans become its
-        children."""
+        """``messages`` are the request and what came with it; ``attributes`` are those that the guard restores, and
+        must have at the end to serve again. ``adopts`` tells that orphans become its children."""
         request, *self._unheard = messages
         assert isinstance(request, Request)
         self._request = request
-        self._mine = mine
-        self._scheduling = scheduling
+        self._attributes = attributes
+        self._mine = attributes.inheritance
         self._link = link
         self._children = children
         self._ladder = Ladder(request.limits)
@@ -98,6 +97,8 @@ class Supervision:
 
     def _start(self) -> None:
         fds = self._link.take_fds()
+        if len(fds) < 4:
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
         own, self._drained = fds[:4], fds[4:]
         self._reaper.shell = spawn(self._reaper.marked(self._request), self._mine, *own)
         # The shell is starting now. What its start does not need comes after it.
@@ -224,7 +225,7 @@ class Supervision:
         """Whether this process is as it was. A hard limit, for example, may have been lowered for the command and can't
         be raised again; or the command itself has changed its guard (prlimit(1), renice(1), taskset(1), chrt(1))."""
         is_small = own_max_rss_bytes() < _LARGE_BYTES
-        return is_small and Inheritance.current(b"") == self._mine and rights.scheduling() == self._scheduling
+        return is_small and Attributes.current() == self._attributes
 
     def _linger(self) -> None:
         """Stay with what is left: reap it, go on killing what must die, and read what the others write.

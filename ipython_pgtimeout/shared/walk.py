@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import resource
 import select
 import signal
 from collections.abc import Iterable, Iterator
@@ -17,8 +18,8 @@ from collections.abc import Iterable, Iterator
 from .processes import children, has_ended
 
 _PINNED_AT_MOST = 512
-"""The others are known by their pids alone: descriptors are limited, often to 1024. Where thousands of processes run,
-pids are not that few."""
+"""The others are known by their pids alone: descriptors are limited, and some are needed to read proc(5). Where
+thousands of processes run, pids are not that few."""
 _PROCESS_GROUP = 4
 """PIDFD_SIGNAL_PROCESS_GROUP, pidfd_send_signal(2): since Linux 6.9."""
 
@@ -28,6 +29,8 @@ class Walk:
 
     def __init__(self, roots: Iterable[int]) -> None:
         self._roots = roots
+        limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+        self._pinned_at_most = _PINNED_AT_MOST if limit < 0 else min(_PINNED_AT_MOST, limit // 2 - 8)
         self._pins: dict[int, int] = {}
         """The pidfd of each process found; -1 where there is none."""
 
@@ -76,7 +79,7 @@ class Walk:
 
     def _children(self, pid: int) -> list[int]:
         """The children of ``pid`` that have not ended. None if ``pid`` has: they are other processes' children now."""
-        found = [child for child in children(pid) if child not in self._pins and self._pin(child)]
+        found = [child for child in children(pid) if self._pin(child)]
         if not found:
             return []
         confirmed = set(children(pid))
@@ -86,7 +89,7 @@ class Walk:
         """Pin the process that has this number now. False if there is none, or a zombie."""
         if pid in self._pins:
             return False
-        fd = _open_pidfd(pid) if len(self._pins) < _PINNED_AT_MOST else -1
+        fd = _open_pidfd(pid) if len(self._pins) < self._pinned_at_most else -1
         self._pins[pid] = fd
         return not self._has_ended(pid)
 

@@ -15,14 +15,15 @@ from collections.abc import Iterable, Iterator, Mapping
 from ..records import Process
 
 if sys.platform == "linux":
-    from .linux import children, has_ended, look_up
+    from .linux import can_list, children, has_ended, look_up
 else:
-    from .portable import children, has_ended, look_up
+    from .portable import can_list, children, has_ended, look_up
 
 __all__ = [
     "HELPER",
     "UNFOUND",
     "UNSEEN",
+    "can_list",
     "children",
     "descendants",
     "describe",

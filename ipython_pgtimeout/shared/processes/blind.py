@@ -7,21 +7,29 @@ known. But when their parent dies, they become children of the guard.
 
 from __future__ import annotations
 
+import itertools
 import os
 import threading
+from collections.abc import Iterator
 
 _SCANNED = 1 << 16
 """How many pids are tried at most: the newest ones."""
+_AHEAD = 64
+"""How many may be given out while they are tried."""
 _DEFAULT_PID_MAX = 1 << 15
 """Up to this pid all are tried, because numbers begin again from the lowest after the highest: proc(5), pid_max."""
 
 
-def children(pid: int) -> list[int]:
-    """The children of this process, zombies included. Of any other ``pid`` none."""
-    if pid != os.getpid():
-        return []
-    newest = _newest_pid()
-    return [pid for pid in range(max(1, newest - _SCANNED), max(newest, _DEFAULT_PID_MAX) + 1) if _is_child(pid)]
+def children(pid: int) -> Iterator[int]:
+    """The children of this process, zombies included, about the newest first. Of any other ``pid`` none.
+
+    Each is yielded as soon as it is found: a chain of processes that fork and exit is not caught otherwise.
+    """
+    if pid == os.getpid():
+        newest = _newest_pid()
+        latest = range(newest + _AHEAD, max(0, newest - _SCANNED), -1)
+        others = range(newest + _AHEAD + 1, _DEFAULT_PID_MAX + 1)
+        yield from filter(_is_child, itertools.chain(latest, others))
 
 
 def _newest_pid() -> int:

@@ -12,6 +12,7 @@ import math
 import os
 import select
 import time
+from collections.abc import Iterable
 
 from ..records import COMMAND_BYTES, Process, shown_command
 from . import blind, portable
@@ -28,7 +29,15 @@ _HAS_CHILDREN_FILES = os.path.exists(f"/proc/self/task/{os.getpid()}/children")
 """False with a Linux that was built without CONFIG_PROC_CHILDREN."""
 
 
-def children(pid: int) -> list[int]:
+def can_list() -> bool:
+    """Whether `children` can be sure to find all: without files of proc(5) it tries some pids."""
+    try:
+        return _HAS_OWN_PROC and bool(os.listdir("/proc/self/task"))
+    except OSError:
+        return False
+
+
+def children(pid: int) -> Iterable[int]:
     """The children of all threads of ``pid``, zombies included; none if it is gone."""
     if not _HAS_OWN_PROC:
         return blind.children(pid)
@@ -82,8 +91,8 @@ def look_up(pid: int, known: Process | None = None) -> Process | None:
         directory = f"/proc/{pid}"
         stat = _read(f"{directory}/stat")
         started_ticks = int(_fields(stat)[19])
-        if _state(stat) == "Z" and not has_ended(pid):
-            directory = _directory_of_a_running_thread(pid)
+        if _state(stat) == "Z" and (thread := _running_thread(pid)):
+            directory = f"/proc/{pid}/task/{thread}"
             stat = _read(f"{directory}/stat")
         name = stat[stat.index(b"(") + 1 : stat.rindex(b")")].decode("utf-8", "replace").rstrip("\ufffd")
         if known is not None and known.pid == pid and known.name == name:
@@ -118,11 +127,10 @@ def _state(stat: bytes) -> str:
     return _fields(stat)[0].decode()
 
 
-def _directory_of_a_running_thread(pid: int) -> str:
+def _running_thread(pid: int) -> str:
     """When the main thread has called pthread_exit(3), proc(5) shows the process as a zombie without memory and
-    arguments, and only its other threads as they are."""
-    threads = (thread for thread in os.listdir(f"/proc/{pid}/task") if thread != str(pid))
-    return f"/proc/{pid}/task/{next(threads, pid)}"
+    arguments, and only its other threads as they are. Returns one of them, "" for a true zombie."""
+    return next((thread for thread in os.listdir(f"/proc/{pid}/task") if thread != str(pid)), "")
 
 
 def _read(path: str, max_bytes: float = math.inf) -> bytes:
