@@ -147,7 +147,8 @@ class Spec:
         "--max-output",
         metavar="SIZE",
         help="how much of each stream is shown and kept: the first half as it comes, the last half at the end, and "
-        "between them a count of what was left out",
+        "between them a count of what was left out. A Jupyter Server drops what exceeds a million bytes a second: a "
+        "size is shown more slowly, and arrives whole; inf is shown at once, and the server may drop a part of it",
     )
     log: str | None = _declare(
         None, values.parse_log, "--log", metavar="FILE", help="write every byte into this file as well, as it comes"

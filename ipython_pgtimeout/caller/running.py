@@ -173,7 +173,7 @@ class Running:
         if self._done is None:
             self._do_what_is_due(time.monotonic(), has_heard=self._guard.channel.fileno() in ready)
         if self._done is not None and self._presses:
-            self._batcher.show_all()  # after a press of stop, output does not wait for the pace of a browser
+            self._batcher.show_no_more()  # after a press of stop, nothing waits for the pace of a browser
         else:
             self._batcher.show_if_due()
 
@@ -251,7 +251,7 @@ class Running:
 
     def _death_of_guard(self, kind: type[GuardDied] = GuardDied) -> GuardDied:
         self._streams.drain()
-        self._batcher.show_all()
+        self._batcher.show_no_more()
         details = connection.errors.take()
         last_line = details.rpartition("\n")[2]
         debuglog.note("caller", f"the guard has died {last_line}")
