@@ -70,8 +70,9 @@ def describe_exit(returncode: int | None) -> str:
 
 def describe_waiting(returncode: int, processes: Sequence[Process], total: int) -> str:
     """The shell has exited, and ``processes``, the first of ``total``, have not."""
-    names = name_processes(processes, total)
-    return f"the shell has ended ({describe_exit(returncode)}); waiting for {count(total, 'process')}: {names}"
+    waiting = f"waiting for {count(total, 'process')}: {name_processes(processes, total)}"
+    way_out = "with --leftovers leave or kill the cell does not wait"
+    return f"the shell has ended ({describe_exit(returncode)}); {waiting}; {way_out}"
 
 
 def describe_death_of_guard(
