@@ -75,7 +75,7 @@ class Spec:
         "",
         values.parse_timeout,
         metavar="TIMEOUT",
-        help="how long the command may take: 30, 1.5, 30s, 500ms, 2m, 1h, 1d or inf",
+        help="how long the command may take: 30, 1.5, 30s, 500ms, 2m, 5m30s, 1h, 1d or inf",
     )
     signal: int = _declare(
         "TERM", values.parse_signal, "-s", "--signal", metavar="SIG", help="the first signal at the deadline"

@@ -19,7 +19,7 @@ BAD_OPTIONS = [
     ("nan", "TIMEOUT can't be 'nan'"),
     ("1e400", "longer than a year"),
     ("1000000d", "longer than a year"),
-    ("soon", "TIMEOUT can't be 'soon'; write for example 30, 1.5, 500ms, 2m, 1h or inf"),
+    ("soon", "TIMEOUT can't be 'soon'; write for example 30, 1.5, 500ms, 2m, 5m30s, 1h or inf"),
     ("--signal BANANA 5", "there is no signal 'BANANA'; write for example TERM"),
     ("--shell /no/such/shell 5", "there is no program '/no/such/shell'; write for example bash"),
     ("--shell no-such-shell 5", "there is no program 'no-such-shell'"),
