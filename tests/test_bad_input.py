@@ -71,8 +71,10 @@ def test_a_bad_option_is_reported_in_one_line_and_starts_nothing(
         ("%%timeout_shell 5 echo hi\n{touch}", "unexpected 'echo hi'; write %%timeout_shell [options] TIMEOUT"),
         ("%%timeout_shell 5 10\n{touch}", "unexpected '10'"),
         ("%%timeout_shell 5 --signal\n{touch}", "--signal needs a value; write --signal SIG"),
-        ("%%timeout_shell 5\n", "the cell body is empty"),  # IPython's own message
+        ("%%timeout_shell 5", "there is nothing to run; write a script below %%timeout_shell, for example: make test"),
+        ("\n%%timeout_shell 5\n", "there is nothing to run"),
         ("%%timeout_shell 5\n \n\t\n", "there is nothing to run"),
+        ("%%timeout_shell", "TIMEOUT is missing; write for example %%timeout_shell 30"),
         ("%run_timed", "TIMEOUT is missing; write for example %run_timed 30 make test"),
         ("%run_timed 5", "there is nothing to run"),
         ("%run_timed {touch}", "TIMEOUT can't be 'touch'"),
