@@ -136,7 +136,8 @@ class Spec:
         False,
         values.parse_flag,
         "--pty",
-        help="give it a terminal: colours, progress bars, line buffering; stderr merges into stdout",
+        help="give it a terminal: colours, progress bars, line buffering; stderr merges into stdout. Its keyboard "
+        "is at end of file",
     )
     idle: float = _declare(
         "inf", values.parse_idle, "--idle", metavar="DUR", help="end the command after so long without output"
