@@ -34,7 +34,8 @@ def run(
 
     ``timeout`` and ``kill_after`` are seconds or durations such as ``"2m"``. ``env`` is added to the
     environment. The output is captured, of each stream ``max_output`` bytes: ``"inf"`` for all.
-    ``%%timeout_shell?`` explains the other options.
+    Processes that outlive the shell are waited for until the deadline; ``leftovers="leave"`` or ``"kill"`` does
+    not wait. ``%%timeout_shell?`` explains the other options.
 
     Raises InputError (a ValueError) for what can't be run, with nothing started; KeyboardInterrupt, with
     the result as ``.result``, when interrupted on the main thread; GuardDied if the supervising process

@@ -91,6 +91,7 @@ class Result:
             self.survivors,
             self.certain,
             self.duration,
+            self.stderr,
         )
 
     def __str__(self) -> str:

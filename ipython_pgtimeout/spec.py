@@ -75,7 +75,7 @@ class Spec:
         "",
         values.parse_timeout,
         metavar="TIMEOUT",
-        help="how long the command may take: 30, 1.5, 30s, 500ms, 2m, 1h, 1d or inf",
+        help="how long the command may take: 30, 1.5, 30s, 500ms, 2m, 5m30s, 1h, 1d or inf",
     )
     signal: int = _declare(
         "TERM", values.parse_signal, "-s", "--signal", metavar="SIG", help="the first signal at the deadline"
@@ -136,7 +136,8 @@ class Spec:
         False,
         values.parse_flag,
         "--pty",
-        help="give it a terminal: colours, progress bars, line buffering; stderr merges into stdout",
+        help="give it a terminal: colours, progress bars, line buffering; stderr merges into stdout. Its keyboard "
+        "is at end of file",
     )
     idle: float = _declare(
         "inf", values.parse_idle, "--idle", metavar="DUR", help="end the command after so long without output"
@@ -147,7 +148,8 @@ class Spec:
         "--max-output",
         metavar="SIZE",
         help="how much of each stream is shown and kept: the first half as it comes, the last half at the end, and "
-        "between them a count of what was left out",
+        "between them a count of what was left out. A Jupyter Server drops what exceeds a million bytes a second: a "
+        "size is shown more slowly, and arrives whole; inf is shown at once, and the server may drop a part of it",
     )
     log: str | None = _declare(
         None, values.parse_log, "--log", metavar="FILE", help="write every byte into this file as well, as it comes"

@@ -6,6 +6,7 @@ code that calls it adds the option's name to the `InputError`.
 
 from __future__ import annotations
 
+import itertools
 import keyword
 import math
 import os
@@ -17,7 +18,7 @@ from .wording import render_error
 
 _INFINITE = ("inf", "infinity")
 _UNIT_S = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "": 1.0}
-_DURATION = re.compile(r"(\d+\.?\d*(?:e[+-]?\d+)?|\.\d+(?:e[+-]?\d+)?)(ms|[smhd]?)", re.IGNORECASE | re.ASCII)
+_DURATION = re.compile(r"(\d+\.?\d*(?:e[+-]?\d+)?|\.\d+(?:e[+-]?\d+)?)(ms|[smhd]?)", re.ASCII)
 _SIZE = re.compile(r"(\d+\.?\d*|\.\d+)([kmgt]?)(i?b|)", re.IGNORECASE | re.ASCII)
 _LONGEST_S = 365 * 86400.0
 LEFTOVERS = ("wait", "kill", "leave")
@@ -62,8 +63,8 @@ def parse_command(value: object) -> str:
 
 
 def parse_timeout(value: object) -> float:
-    """Seconds. GNU timeout's durations, and ``ms`` and ``inf``; more than a year is taken for a mistake."""
-    return _parse_limit(value, "30", "1.5", "500ms", "2m", "1h", "inf")
+    """Seconds. GNU timeout's durations, and ``ms``, ``5m30s`` and ``inf``; more than a year is taken for a mistake."""
+    return _parse_limit(value, "30", "1.5", "500ms", "2m", "5m30s", "1h", "inf")
 
 
 def parse_idle(value: object) -> float:
@@ -86,10 +87,15 @@ def _parse_limit(value: object, *examples: str) -> float:
 
 
 def _parse_seconds(value: object, *examples: str) -> float:
-    match = _DURATION.fullmatch(str(value).strip())
-    if match is None:
+    text = str(value).strip().lower()
+    parts: list[tuple[str, str]] = _DURATION.findall(text)
+    units = [_UNIT_S[unit] for _, unit in parts]
+    # Each unit once, from large to small. A number without a unit stands alone: 1h30 can mean minutes.
+    is_ordered = all(larger > smaller for larger, smaller in itertools.pairwise(units))
+    is_whole = "".join(itertools.chain(*parts)) == text
+    if not (parts and is_ordered and is_whole) or (len(parts) > 1 and not parts[-1][1]):
         raise InputError(f" can't be {value!r}", *examples)
-    seconds = float(match[1]) * _UNIT_S[match[2].lower()]
+    seconds = sum(float(number) * unit for (number, _), unit in zip(parts, units, strict=True))
     if seconds > _LONGEST_S:
         raise InputError(f" {value!r} is longer than a year", *examples)
     return seconds

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from collections.abc import Sequence
 from typing import Any
@@ -12,6 +13,9 @@ from .shared.signals import signal_name
 # Controls, formatting (which can reorder text or hide it), lone surrogates, private use, line and paragraph separators.
 _HIDDEN = frozenset({"Cc", "Cf", "Cs", "Co", "Zl", "Zp"})
 _LONGEST = 160
+_SEARCHED = 4096
+_CONTROL_SEQUENCE = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]")
+"""ECMA-48, 5.4: colours and movements of the cursor."""
 
 
 def describe_result(
@@ -23,12 +27,14 @@ def describe_result(
     survivors: Sequence[Process],
     certain: bool,
     duration_s: float,
+    stderr: str,
 ) -> str:
     """One sentence: what ended the command, which signals were sent, which processes are left, how long it took.
 
-    ``limit_s`` is the limit that was exceeded, if ``reason`` names one.
+    ``limit_s`` is the limit that was exceeded, if ``reason`` names one. An exit code says little, so the last line of
+    ``stderr`` follows it.
     """
-    parts = [_describe_ending(reason, returncode, limit_s, error, bool(signals))]
+    parts = [_describe_ending(reason, returncode, limit_s, error, bool(signals), stderr)]
     if sent := _describe_signals(signals):
         parts[0] += f": {sent}"
         if not survivors:
@@ -39,7 +45,9 @@ def describe_result(
     return "; ".join(parts) + f" ({format_seconds(duration_s)})"
 
 
-def _describe_ending(reason: str, returncode: int | None, limit_s: float, error: str, has_signals: bool) -> str:
+def _describe_ending(
+    reason: str, returncode: int | None, limit_s: float, error: str, has_signals: bool, stderr: str
+) -> str:
     if reason == "timeout":
         return f"timed out after {format_limit(limit_s)}"
     if reason == "idle":
@@ -49,6 +57,8 @@ def _describe_ending(reason: str, returncode: int | None, limit_s: float, error:
     if reason == "interrupted":
         return "interrupted"
     ending = describe_exit(returncode)
+    if returncode and returncode > 0 and (line := last_line(stderr)):
+        ending += f": {line}"
     return f"{ending}; leftovers ended" if has_signals else ending
 
 
@@ -70,8 +80,9 @@ def describe_exit(returncode: int | None) -> str:
 
 def describe_waiting(returncode: int, processes: Sequence[Process], total: int) -> str:
     """The shell has exited, and ``processes``, the first of ``total``, have not."""
-    names = name_processes(processes, total)
-    return f"the shell has ended ({describe_exit(returncode)}); waiting for {count(total, 'process')}: {names}"
+    waiting = f"waiting for {count(total, 'process')}: {name_processes(processes, total)}"
+    way_out = "with --leftovers leave or kill the cell does not wait"
+    return f"the shell has ended ({describe_exit(returncode)}); {waiting}; {way_out}"
 
 
 def describe_death_of_guard(
@@ -136,6 +147,12 @@ def visible(text: str, longest: int = _LONGEST) -> str:
     return "".join(
         ascii(character)[1:-1] if unicodedata.category(character) in _HIDDEN else character for character in cut
     )
+
+
+def last_line(text: str) -> str:
+    """The last line of ``text`` that is not blank, cut and made `visible`, without colours."""
+    lines = re.split(r"[\r\n]+", _CONTROL_SEQUENCE.sub("", text[-_SEARCHED:]))
+    return next((visible(line.strip()) for line in reversed(lines) if line.strip()), "")
 
 
 def render_error(name: str, text: str) -> list[str]:

@@ -22,18 +22,44 @@ def _without_colours(text: str) -> str:
 # -- help, completion, configuration --------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("magic", ["%%timeout_shell", "%run_timed"])
-def test_the_help_has_every_option(kernel: Kernel, magic: str) -> None:
-    message = kernel.client.execute(f"{magic}?")
+def _paged(kernel: Kernel, code: str) -> str:
+    """The text that a cell opens in the front end's pager."""
+    message = kernel.client.execute(code)
     reply = kernel.client.get_shell_msg(timeout=20)
     while reply["parent_header"].get("msg_id") != message:
         reply = kernel.client.get_shell_msg(timeout=20)
     (payload,) = reply["content"]["payload"]
-    text = _without_colours(payload["data"]["text/plain"])
+    return _without_colours(payload["data"]["text/plain"])
+
+
+@pytest.mark.parametrize("magic", ["%%timeout_shell", "%run_timed"])
+def test_the_help_has_every_option(kernel: Kernel, magic: str) -> None:
+    text = _paged(kernel, f"{magic}?")
     assert f"{magic} [options] TIMEOUT" in text
     for option in spec.OPTIONS:
         assert ", ".join(option.flags) + (f" {option.metavar}" if option.metavar else "") in text
         assert option.help in text
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "%%timeout_shell --help",
+        "%%timeout_shell -h\n",
+        "%%timeout_shell 30 --strict --help\ntouch {started}",
+        "%run_timed --help",
+        "%run_timed --strict -h 30 touch {started}",
+    ],
+)
+def test_the_option_help_shows_the_same_and_starts_nothing(kernel: Kernel, tmp_path: Path, code: str) -> None:
+    started = tmp_path / "started"
+    assert _paged(kernel, code.format(started=started)) == _paged(kernel, code.split()[0] + "?")
+    assert not started.exists()
+
+
+def test_help_in_a_command_belongs_to_the_command(kernel: Kernel) -> None:
+    assert kernel.run("%run_timed 30 echo --help -h").stdout == "--help -h\n"
+    assert kernel.run("%%timeout_shell --env A=--help 30\necho $A -h").stdout == "--help -h\n"
 
 
 def _completions(kernel: Kernel, code: str) -> list[str]:
@@ -101,6 +127,8 @@ def test_unload_removes_the_magics_and_the_helpers_and_load_brings_them_back(ker
         kernel.run("%unload_ext ipython_pgtimeout")
         assert "not found" in kernel.execute("%run_timed 5 true").text
         assert "not found" in kernel.execute("%%timeout_shell 5\ntrue").text
+        assert "not found" in kernel.execute("%%timeout_shell --help").text
+        assert kernel.value("get_ipython().input_transformers_post") == "[]"
         assert "%run_timed" not in _completions(kernel, "%run_ti")
         assert wait_until(lambda: not named_children(kernel.pid, "pgtimeout"), 10)
         kernel.run("%load_ext ipython_pgtimeout")

@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 
 from ipython_pgtimeout import Result, run, spec, values
 from ipython_pgtimeout.magics import line as lines
@@ -43,6 +45,11 @@ README = Path(__file__).parent.parent / "README.md"
         (3, 3),
         (0.25, 0.25),
         (math.inf, math.inf),
+        ("5m30s", 330),
+        ("1h30m", 5400),
+        ("1d2h3m4s5ms", 93784.005),
+        ("2H5S", 7205),
+        ("1m.5s", 60.5),
     ],
 )
 def test_a_timeout_is_a_duration_of_gnu_timeout_or_ms_or_inf(text: str | float, seconds: float) -> None:
@@ -51,14 +58,36 @@ def test_a_timeout_is_a_duration_of_gnu_timeout_or_ms_or_inf(text: str | float, 
 
 @pytest.mark.parametrize(
     "text",
-    ["", "0", "0.0s", "0ms", "-1", "-inf", "nan", "366d", "1e30", "1w", "2 m", "1m30s", "1_000", "0x10", "½"],
+    [
+        *["", "0", "0.0s", "0ms", "-1", "-inf", "nan", "366d", "1e30", "1w", "2 m", "1_000", "0x10", "½", "m", "1.2.3"],
+        *["5m30", "1h30", "30s5m", "5ms30s", "1m1m", "5m 30s", "0m0s", "364d25h", "5m-1s", "5m inf"],
+    ],
 )
 def test_an_invalid_timeout_is_refused_with_a_correct_example(text: str) -> None:
     with pytest.raises(InputError) as caught:
         TIMEOUT.parsed(text)
-    assert "; write for example 30, 1.5, 500ms, 2m, 1h or inf" in caught.value.spelled("TIMEOUT")
+    assert "; write for example 30, 1.5, 500ms, 2m, 5m30s, 1h or inf" in caught.value.spelled("TIMEOUT")
     assert "; write for example timeout='30', timeout='1.5'" in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@given(amounts=st.dictionaries(st.sampled_from(["d", "h", "m", "s", "ms"]), st.integers(0, 50), min_size=1))
+def test_a_duration_of_several_units_is_their_sum(amounts: dict[str, int]) -> None:
+    seconds = {"d": 86400, "h": 3600, "m": 60, "s": 1, "ms": 0.001}
+    text = "".join(f"{amounts[unit]}{unit}" for unit in seconds if unit in amounts)
+    assert values.parse_grace(text) == pytest.approx(sum(seconds[unit] * amounts[unit] for unit in amounts))
+    assert values.parse_grace(values.parse_grace(text)) == values.parse_grace(text)
+
+
+@given(text=st.text("0123.e-+smhd ", max_size=8))
+@example(text="1e400")
+def test_any_text_is_a_duration_or_refused_in_one_line(text: str) -> None:
+    refusal = ""
+    try:
+        assert 0 <= values.parse_grace(text) <= 365 * 86400
+    except InputError as error:
+        refusal = error.spelled("--kill-after")
+    assert re.fullmatch(r"(--kill-after .*; write for example 2s, 500ms or 0)?", refusal)
 
 
 @pytest.mark.parametrize(("text", "seconds"), [("0", 0), ("0ms", 0), ("2s", 2), ("1.5", 1.5), (0, 0), (0.5, 0.5)])

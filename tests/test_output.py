@@ -6,11 +6,14 @@ from __future__ import annotations
 import itertools
 import math
 import re
+from unittest import mock
 
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
+from jupyter_client.session import json_packer
 
+from ipython_pgtimeout.caller import output
 from ipython_pgtimeout.caller.output import BATCH_INTERVAL_S, Batcher, Keeper, Pace, Stream
 
 from .watching import wait_until
@@ -129,7 +132,7 @@ def test_a_batch_loses_nothing_and_keeps_each_streams_order(writes: list[tuple[S
     batcher = Batcher(lambda stream, text: shown.append((stream, text)), None)
     for stream, text in writes:
         batcher.add(stream, text)
-    batcher.show_all()
+    batcher.show_if_due()
     for name in ("stdout", "stderr"):
         assert "".join(t for s, t in shown if s == name) == "".join(t for s, t in writes if s == name)
     assert len(shown) <= 9
@@ -137,6 +140,38 @@ def test_a_batch_loses_nothing_and_keeps_each_streams_order(writes: list[tuple[S
     changes = sum(a != b for a, b in itertools.pairwise(runs))
     if changes < 8:
         assert "".join(t for _, t in shown) == "".join(t for _, t in writes)
+
+
+@given(writes=st.lists(st.tuples(STREAMS, st.text("ab\n", max_size=50)), max_size=40))
+def test_with_a_pace_messages_are_short_and_nothing_is_lost(writes: list[tuple[Stream, str]]) -> None:
+    shown: list[tuple[Stream, str]] = []
+    with mock.patch.multiple(output, _PIECE_BYTES=20, _MESSAGE_BYTES=0):
+        batcher = Batcher(lambda stream, text: shown.append((stream, text)), Pace(math.inf))
+        for stream, text in writes:
+            batcher.add(stream, text)
+        batcher.add_no_more()
+        while not batcher.is_empty:
+            batcher.show_if_due()
+    for name in ("stdout", "stderr"):
+        assert "".join(t for s, t in shown if s == name) == "".join(t for s, t in writes if s == name)
+    assert all(len(text) <= 20 for _, text in shown)
+
+
+def test_what_the_pace_does_not_allow_is_dropped_in_the_end_and_counted() -> None:
+    shown: list[str] = []
+    pace = Pace(max_bytes=250_000)
+    batcher = Batcher(lambda _stream, text: shown.append(text), pace)
+    batcher.add("stdout", "x" * 1_000_000)
+    batcher.show_no_more()
+    assert batcher.is_empty
+    *texts, notice = shown
+    assert 100_000 < len("".join(texts)) < 250_000
+    assert notice == f"the last {(1_000_000 - len(''.join(texts))) // 1000} kB of the output are not shown"
+
+
+@pytest.mark.parametrize("text", ["plain", "lines\n" * 9, "€😀", "\x1b[0m\0"])
+def test_a_text_is_measured_as_it_travels(text: str) -> None:
+    assert output._size_in_a_message(text) == len(json_packer(text))
 
 
 @pytest.mark.alone

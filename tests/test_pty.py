@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from ipython_pgtimeout import run
@@ -53,6 +55,44 @@ def test_every_read_from_the_terminal_gets_end_of_file(prompt: str) -> None:
     assert result.reason == "exited"
     assert result.duration < 10
     assert len(result.stdout.split()) == 2
+
+
+HINT = "[pgtimeout] stdin is empty; hand over --stdin NAME\n"
+
+
+def test_a_command_that_fails_at_a_prompt_is_told_that_stdin_is_empty(kernel: Kernel) -> None:
+    reply = kernel.execute("%%timeout_shell --pty 20\nread -p 'Name? ' name")
+    assert (reply.ename, reply.stdout, reply.stderr) == ("CommandFailed", "Name? ", HINT)
+
+
+def test_a_command_that_fails_after_an_end_of_file_is_told_that_stdin_is_empty(kernel: Kernel, tmp_path: Path) -> None:
+    read = f"read name; echo read; until [ -e {tmp_path}/go ]; do sleep 0.05; done; echo no name; exit 1"
+    reply = kernel.submit(f"%%timeout_shell --pty 20\n{read}")
+    kernel.wait_for_text(reply, "read")
+    (tmp_path / "go").touch()
+    kernel.wait(reply)
+    assert (reply.ename, reply.stdout, reply.stderr) == ("CommandFailed", "read\nno name\n", HINT)
+
+
+@pytest.mark.parametrize(
+    ("options", "script"),
+    [
+        ("--pty", "echo words; sleep 0.3; exit 1"),
+        ("--pty", "read -p 'Name? ' name; printf done"),
+        ("--pty --stdin text", "read -p 'Name? ' name; printf \"$name\"; exit 1"),
+        ("--pty", "printf ready; kill -9 $$"),
+        ("", "printf 'Name? '; read name"),
+    ],
+    ids=["nothing read", "successful", "stdin given", "ended by a signal", "no terminal"],
+)
+def test_nothing_is_said_about_stdin_otherwise(kernel: Kernel, options: str, script: str) -> None:
+    kernel.run("text = 'word\\n'")
+    assert "stdin" not in kernel.execute(f"%%timeout_shell {options} 20\n{script}").stderr
+
+
+def test_the_terminal_is_at_end_of_file_with_stdin_too() -> None:
+    """Version 0.1 waited until the deadline."""
+    assert run("read x </dev/tty; echo $?; cat", 20, pty=True, stdin="word").stdout == "1\nword"
 
 
 def test_stdin_arrives_unchanged_while_output_goes_to_the_terminal() -> None:

@@ -45,6 +45,16 @@ def failed() -> Result:
             r"^timed out after 0\.2 s: SIGTERM to 2 processes, SIGKILL to 2" + ENDED,
         ),
         ("sleep 60 & exit 4", {"leftovers": "kill"}, r"^exit code 4; leftovers ended: SIGTERM to 1 process" + ENDED),
+        ("echo one >&2; echo two >&2; echo out; exit 128", {}, r"^exit code 128: two \("),
+        ("echo two >&2; sleep 60 & exit 4", {"leftovers": "kill"}, r"^exit code 4: two; leftovers ended: SIGTERM to"),
+        (r"printf 'a\n\033[1;31mred\033[0m \n \n' >&2; exit 1", {}, r"^exit code 1: red \("),
+        (r"printf '10%%\r50%%\r' >&2; exit 1", {}, r"^exit code 1: 50% \("),
+        (r"printf '\033]0;x\a\342\200\256\0' >&2; exit 1", {}, r"^exit code 1: \\x1b\]0;x\\x07\\u202e\\x00 \("),
+        ("printf %9999s x | tr ' ' x >&2; exit 1", {}, r"^exit code 1: x{159}… \("),
+        (r"printf ' \n\033[0m\n' >&2; exit 1", {}, r"^exit code 1 \("),
+        ("echo warning >&2", {}, r"^exit code 0 \("),
+        ("echo words >&2; kill -SEGV $$", {}, r"^ended by SIGSEGV \("),
+        ("echo words >&2; exec sleep 60", {"timeout": 0.2}, r"^timed out after 0\.2 s: SIGTERM to 1 process" + ENDED),
     ],
 )
 def test_the_summary_is_one_sentence(script: str, options: dict[str, object], sentence: str) -> None:

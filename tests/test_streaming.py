@@ -138,7 +138,8 @@ def test_a_flood_neither_fills_the_kernel_nor_stalls_the_child_nor_delays_the_st
 
 @pytest.mark.alone
 def test_a_loop_of_commands_stays_below_the_rate_limit_of_a_server(kernel: Kernel) -> None:
-    """All commands together: 1,000,000 bytes a second, measured over 3 s. Without a pace, 5 MB would take 0.5 s."""
+    """All commands together: 1,000,000 bytes a second, measured over 3 s. Without a pace, 5 MB would take 0.5 s.
+    A Jupyter Server itself is in tests/test_server.py."""
     loop = (
         "from IPython import get_ipython\nfor _ in range(5): get_ipython().run_line_magic('run_timed', '9 seq 145000')"
     )
@@ -155,6 +156,20 @@ def test_a_loop_of_commands_stays_below_the_rate_limit_of_a_server(kernel: Kerne
     assert sum(size for _, size in sizes) == 5 * 903_895
     for start, _ in sizes:
         assert sum(size for at, size in sizes if start <= at < start + 2.9) < 3_000_000
+
+
+@pytest.mark.alone
+def test_a_long_showing_does_not_hold_the_command_up_and_ends_with_the_stop_button(kernel: Kernel, mark: str) -> None:
+    reply = kernel.submit("%%timeout_shell --max-output 40MB --result r 30\nseq 3000000; echo the end")
+    kernel.pump_until(lambda: len(reply.stdout) > 2_000_000, 20, reply, "to show something")
+    kernel.interrupt()
+    pressed_s = time.monotonic()
+    kernel.wait(reply, 20)
+    assert time.monotonic() - pressed_s < 2.0, "version 0.1 sent the rest at once, and the server dropped it"
+    assert reply.ename == "KeyboardInterrupt"
+    assert len(reply.stdout) < 3_000_000
+    assert re.fullmatch(r"\[pgtimeout\] the last 20\.\d MB of the output are not shown\n", reply.stderr)
+    assert kernel.value("r.stdout.endswith('the end\\n'), r.stdout_bytes, r.duration < 5") == "(True, 22888904, True)"
 
 
 def _descendant(kernel: Kernel, name: str) -> psutil.Process:

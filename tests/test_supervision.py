@@ -60,7 +60,8 @@ def test_the_timeout_message_counts_the_processes_of_each_signal(kernel: Kernel)
 def test_leftovers_are_named_after_a_second(kernel: Kernel) -> None:
     reply = kernel.execute("%%timeout_shell 1.5\nsleep 1000 & echo job $!; exit 3")
     pid = pid_after(reply.stdout, "job")
-    notice = f"the shell has ended (exit code 3); waiting for 1 process: sleep ({pid})"
+    notice = f"the shell has ended (exit code 3); waiting for 1 process: sleep ({pid}); "
+    notice += "with --leftovers leave or kill the cell does not wait\n"
     assert reply.stderr.count(notice) == 1, reply.stderr
     assert reply.ename == "CommandTimeout"
 

@@ -100,6 +100,9 @@ class Terminal:
 
         columns, lines = shutil.get_terminal_size()
         fcntl.ioctl(far, termios.TIOCSWINSZ, struct.pack("HHHH", lines, columns, 0, 0))
+        self.end_was_read = False
+        """Whether a process has read an end of file, or discarded it, as far as seen: a hang-up can come too soon."""
+        self._has_typed = False
 
     def keep_at_end_of_file(self) -> None:
         """Type an end of file, so that a program that reads the keyboard does not wait for ever.
@@ -108,9 +111,9 @@ class Terminal:
         """
         poller = select.poll()  # not select(2), which takes no descriptor above 1023
         poller.register(self.slave, select.POLLIN)
-        if not poller.poll(0):  # the last one has been read
-            with contextlib.suppress(BlockingIOError):
-                self.master.write(_END_OF_TRANSMISSION)
+        if not poller.poll(0):
+            self.end_was_read = self._has_typed
+            self._has_typed |= bool(self.master.write(_END_OF_TRANSMISSION))  # None if the terminal takes no more
 
     def hang_up(self) -> None:
         """Close the far end. Then reading what the command wrote last ends with an error instead of a wait."""

@@ -27,7 +27,7 @@ from . import preparation
 from .backstop import Backstop
 from .connection import connection
 from .output import Batcher, Pace, Show, Stream
-from .plumbing import Log, Plumbing
+from .plumbing import Log, Plumbing, Terminal
 from .streams import Streams
 
 FIRST_STATUS_AFTER_S = 1.0
@@ -104,7 +104,6 @@ class Running:
         # What can be done later is done after the request: the shell starts meanwhile.
         plumbing.hand_over()
         self._terminal = plumbing.terminal
-        self._keyboard = plumbing.terminal if plumbing.feeder is None else None
         self._feeder = plumbing.feeder
         limits: Mapping[Stream, float] = {
             stream: math.inf if stream in whole else spec.max_output for stream in ("stdout", "stderr")
@@ -158,7 +157,7 @@ class Running:
         batch_at = math.inf if batch_s is None else now + batch_s
         if self._done is not None:
             return batch_at
-        keyboard_at = math.inf if self._keyboard is None else now + _END_OF_FILE_INTERVAL_S
+        keyboard_at = math.inf if self._terminal is None else now + _END_OF_FILE_INTERVAL_S
         return min(batch_at, keyboard_at, self._status_at, self._idle_at, self._backstop.due_at)
 
     @property
@@ -173,7 +172,7 @@ class Running:
         if self._done is None:
             self._do_what_is_due(time.monotonic(), has_heard=self._guard.channel.fileno() in ready)
         if self._done is not None and self._presses:
-            self._batcher.show_all()  # after a press of stop, output does not wait for the pace of a browser
+            self._batcher.show_no_more()  # after a press of stop, nothing waits for the pace of a browser
         else:
             self._batcher.show_if_due()
 
@@ -209,8 +208,8 @@ class Running:
         if now >= self._idle_at:
             self._idle_s = math.inf
             self._tell(Idle())
-        if self._keyboard is not None:
-            self._keyboard.keep_at_end_of_file()
+        if self._terminal is not None:
+            self._terminal.keep_at_end_of_file()
         if now >= self._status_at:
             self._status_at = now + STATUS_INTERVAL_S
             self._tell(Ask())
@@ -251,10 +250,20 @@ class Running:
             if self._terminal is not None:
                 self._terminal.hang_up()
             self._streams.drain()
+            if self._terminal is not None and self._has_failed_at_a_prompt(self._terminal):
+                self._streams.notify("stdin is empty; hand over --stdin NAME")
+
+    def _has_failed_at_a_prompt(self, terminal: Terminal) -> bool:
+        """Whether an empty stdin is probably why the command has failed. Without a terminal nothing is known of it: no
+        read of /dev/null is seen, and programs treat a pipe or a file otherwise."""
+        assert self._done is not None
+        ending = self._done.ending
+        has_failed = ending.reason == "exited" and (ending.returncode or 0) > 0
+        return has_failed and self._spec.stdin is None and (terminal.end_was_read or self._streams.is_within_a_line)
 
     def _death_of_guard(self, kind: type[GuardDied] = GuardDied) -> GuardDied:
         self._streams.drain()
-        self._batcher.show_all()
+        self._batcher.show_no_more()
         details = connection.errors.take()
         last_line = details.rpartition("\n")[2]
         debuglog.note("caller", f"the guard has died {last_line}")

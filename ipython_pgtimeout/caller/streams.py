@@ -76,6 +76,11 @@ class Streams:
     def total_bytes(self) -> int:
         return sum(keeper.total for keeper in self._keepers.values())
 
+    @property
+    def is_within_a_line(self) -> bool:
+        """Whether the last text of stdout is a line without its end, as a prompt is."""
+        return not self._keepers["stdout"].text.endswith(("\n", "\r")) and self._keepers["stdout"].total > 0
+
     def outcome(self) -> dict[str, Any]:
         """The fields of a `Result` about the output."""
         stdout, stderr = self._keepers["stdout"], self._keepers["stderr"]

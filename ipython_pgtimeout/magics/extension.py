@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import re
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -41,7 +42,7 @@ class Extension:
         def timeout_shell(line: str, cell: str = "") -> None:
             self._run(line, cell)
 
-        def run_timed(line: str) -> Result:
+        def run_timed(line: str) -> Result | None:
             return self._run(line, None)
 
         def pgtree(line: str) -> Tree:
@@ -57,6 +58,7 @@ class Extension:
             magic.__doc__ = lines.reference(usage, summary, self._defaults.trait_values())
             self._ip.register_magic_function(magic, kind, magic.__name__)
         self._ip.configurables.append(self._defaults)
+        self._ip.input_transformers_post.append(_pass_empty_body)
         for key in _COMPLETED:
             self._ip.set_hook("complete_command", self._complete, str_key=key)
 
@@ -65,6 +67,7 @@ class Extension:
         for name in (LINE_MAGIC, TREE_MAGIC):
             self._ip.magics_manager.magics["line"].pop(name, None)
         self._ip.configurables.remove(self._defaults)
+        self._ip.input_transformers_post.remove(_pass_empty_body)
         for key in _COMPLETED:
             self._ip.strdispatchers["complete_command"].strs.pop(key, None)
 
@@ -73,8 +76,8 @@ class Extension:
         typed = event.text_until_cursor.lstrip()
         return lines.complete(typed[len(event.command) :])
 
-    def _run(self, line: str, cell: str | None) -> Result:
-        """Both magics; ``cell`` is None for the line magic, whose command stands in the line."""
+    def _run(self, line: str, cell: str | None) -> Result | None:
+        """Both magics; ``cell`` is None for the line magic, whose command stands in the line. None after --help."""
         live: LiveStatus | None = None
         try:
             spec, showing = self._read(line, cell)
@@ -85,6 +88,9 @@ class Extension:
             captured = _captured(showing)
             on_status = None if live is None else live.update
             result = run_to_end(spec, _show(captured), pace=pace, whole=captured, on_status=on_status)
+        except lines.HelpWanted:
+            self._ip.run_line_magic("pinfo", f"%{LINE_MAGIC}" if cell is None else f"%%{CELL_MAGIC}")
+            return None
         except InputError as error:
             raise UsageError(error.spelled(lines.flag_of(error.field))) from None
         except GuardDied as error:
@@ -101,6 +107,8 @@ class Extension:
         if timeout is None and (cell is None or not self._defaults.timeout):
             usage = f"%{LINE_MAGIC} 30 make test" if cell is None else f"%%{CELL_MAGIC} 30"
             raise InputError(f"TIMEOUT is missing; write for example {usage}")
+        if cell is not None and not cell.strip():
+            raise InputError(f"there is nothing to run; write a script below %%{CELL_MAGIC}, for example: make test")
         if timeout is not None:
             given["timeout"] = timeout
         if "env" in given:
@@ -133,6 +141,13 @@ class Extension:
         if not told and (not result.ok or result.signals or result.survivors):
             _notify(result.summary())
         return result
+
+
+def _pass_empty_body(transformed: list[str]) -> list[str]:
+    """Let a cell of one line reach the magic, which knows ``--help`` and a right example: IPython refuses it."""
+    if len(transformed) == 1 and transformed[0].startswith(f"get_ipython().run_cell_magic({CELL_MAGIC!r}, "):
+        return [re.sub(r", ''\)\n$", r", '\\n')\n", transformed[0])]
+    return transformed
 
 
 def _captured(showing: Showing) -> set[Stream]:

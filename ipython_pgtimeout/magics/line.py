@@ -12,8 +12,13 @@ from ..spec import FIELDS, OPTIONS, TIMEOUT, Option
 from ..values import InputError
 
 _BY_FLAG = {flag: option for option in OPTIONS for flag in option.flags}
+_HELP = ("-h", "--help")
 _QUOTING = re.compile(r"[\\'\"]")
 _WORD = re.compile(r"""(?:[^\s"'\\]|\\.|"(?:[^"\\]|\\.)*"|'[^']*')+""")
+
+
+class HelpWanted(Exception):
+    """``--help`` or ``-h`` stands where an option can stand."""
 
 
 def flag_of(field: str) -> str:
@@ -27,7 +32,7 @@ def split(line: str, verbatim: bool) -> tuple[dict[str, Any], str | None, str]:
 
     The values are texts that `make_spec` parses, or say where a value is. With ``verbatim``, options end at TIMEOUT,
     and the rest is a command, returned as it was typed. Otherwise options may follow TIMEOUT, and the rest is text that
-    does not belong there. Raises InputError.
+    does not belong there. Raises InputError, and HelpWanted.
     """
     given: dict[str, Any] = {}
     timeout: str | None = None
@@ -60,8 +65,10 @@ def split(line: str, verbatim: bool) -> tuple[dict[str, Any], str | None, str]:
 
 
 def _option(flag: str) -> Option:
+    if flag in _HELP:
+        raise HelpWanted
     if flag not in _BY_FLAG:
-        close = difflib.get_close_matches(flag, _BY_FLAG, 1)
+        close = difflib.get_close_matches(flag, [*_BY_FLAG, *_HELP], 1)
         advice = f"did you mean {close[0]}?" if close else f"there are {', '.join(_BY_FLAG)}"
         raise InputError(f"unknown option {flag}; {advice}")
     return _BY_FLAG[flag]
