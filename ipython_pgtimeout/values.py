@@ -21,6 +21,7 @@ _UNIT_S = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "": 1.0}
 _DURATION = re.compile(r"(\d+\.?\d*(?:e[+-]?\d+)?|\.\d+(?:e[+-]?\d+)?)(ms|[smhd]?)", re.ASCII)
 _SIZE = re.compile(r"(\d+\.?\d*|\.\d+)([kmgt]?)(i?b|)", re.IGNORECASE | re.ASCII)
 _LONGEST_S = 365 * 86400.0
+_LARGEST_BYTES = 1 << 50
 LEFTOVERS = ("wait", "kill", "leave")
 
 
@@ -110,7 +111,10 @@ def parse_size(value: object) -> float:
     if match is None:
         raise InputError(f" can't be {value!r}", "500k", "1MB", "2MiB", "inf")
     base = 1000 if match[3].lower() == "b" else 1024
-    return int(float(match[1]) * base ** " kmgt".index(match[2].lower() or " "))
+    size = float(match[1]) * base ** " kmgt".index(match[2].lower() or " ")
+    if size > _LARGEST_BYTES:
+        raise InputError(f" {value!r} is more than any memory holds", "500k", "1MB", "inf")
+    return int(size)
 
 
 def parse_signal(value: object) -> int:
@@ -198,7 +202,11 @@ def parse_stdin(value: object) -> bytes | None:
     if value is None:
         return None
     if isinstance(value, str):
-        return value.encode("utf-8", "surrogateescape")
+        try:
+            return value.encode("utf-8", "surrogateescape")
+        except UnicodeEncodeError as error:
+            character = ascii(value[error.start])
+            raise InputError(f": the text has {character}, which can't be encoded; hand over bytes") from None
     if isinstance(value, (bytes, bytearray, memoryview)):
         return bytes(value)
     kind = type(value).__name__

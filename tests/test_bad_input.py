@@ -142,6 +142,8 @@ def test_a_mistake_in_a_call_is_shown_as_one_line(kernel: Kernel) -> None:
         ({"cwd": "/no/such/directory"}, "No such file or directory"),
         ({"idle": 0}, "idle must be more than zero"),
         ({"max_output": "lots"}, "max_output can't be 'lots'"),
+        ({"max_output": 10**400}, "more than any memory holds"),
+        ({"stdin": "\ud800"}, "which can't be encoded; hand over bytes"),
         ({"log": "/no/such/directory/log"}, "No such file or directory"),
         ({"stdin": 3}, "make it a str or bytes"),
         ({"env": {"A": "a\0b"}}, "NUL byte"),
