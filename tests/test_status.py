@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import re
 import subprocess
+import time
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +14,28 @@ import psutil
 import pytest
 from nbclient import NotebookClient
 
+from ipython_pgtimeout.caller.output import Stream
+from ipython_pgtimeout.magics.screen import Page
+from ipython_pgtimeout.magics.status import LiveStatus
+from ipython_pgtimeout.shared.protocol import Status
+
 from .kernels import LOAD, Kernel
 from .watching import wait_until
+
+CLOCK, DATE = r"\d\d:\d\d:\d\d", r"\d{4}-\d\d-\d\d"
+FACTS = rf"{CLOCK} to {CLOCK} · CPU [\d.]+ s( · largest process [\d.]+ MB)? · output [\d.]+ k?B"
+STATUS = Status(None, "", math.inf, ["sleep"], 1, 0.1, 5_000_000)
+
+
+class Recorder(Page):
+    """A page that keeps the texts of its status."""
+
+    def __init__(self, hidden: set[Stream]) -> None:
+        super().__init__(hidden, None, True)
+        self.shown: list[str] = []
+
+    def put_status(self, text: str, html: str) -> None:
+        self.shown.append(text)
 
 
 def texts(displayed: list[dict[str, str]]) -> list[str]:
@@ -26,7 +48,9 @@ def test_a_slow_command_has_one_status_that_is_updated_until_it_is_the_summary(k
     assert len(running) >= 2
     for text in running:
         assert re.fullmatch(
-            r"running · [\d.]+ s of 30 s · \d process(es)? · CPU [\d.]+ s · memory [\d.]+ MB · output 6 B", text
+            rf"running · since {CLOCK}, until {CLOCK} \S+ · \d process(es)? · "
+            r"CPU [\d.]+ s · memory [\d.]+ MB · output 6 B",
+            text,
         )
     assert re.fullmatch(r"exit code 0 \(2\.\d s\)", last)
     assert len(set(reply.display_ids)) == 1
@@ -51,21 +75,38 @@ def test_the_default_is_configured_and_an_option_overrides_it(kernel: Kernel) ->
 
 def test_the_status_shows_the_phases(kernel: Kernel) -> None:
     script = "trap '' TERM; (trap '' TERM; while :; do sleep 0.1; done) & sleep 0.1"
-    reply = kernel.execute(f"%%timeout_shell --kill-after 1500ms 2\n{script}")
-    assert reply.ename == "CommandTimeout"
+    reply = kernel.run(f"%%timeout_shell --no-raise --kill-after 1500ms 2\n{script}")
     shown = "\n".join(texts(reply.displayed))
-    assert "the shell has ended (exit code 0), waiting for bash" in shown
-    assert re.search(r"SIGTERM sent, grace [01]\.\d of 1\.5 s", shown)
+    assert re.search(rf"^waiting for bash.* · since {CLOCK}, until {CLOCK} ", shown, re.MULTILINE)
+    assert re.search(rf"^SIGTERM sent, grace until {CLOCK} · since {CLOCK} \S+ · ", shown, re.MULTILINE)
     last = r"timed out after 2 s: SIGTERM to \d process(es)?, SIGKILL to \d; all are gone \(3\.\d s\)"
     assert re.fullmatch(last, shown.splitlines()[-1])
 
 
-def test_the_status_of_an_interrupted_command_ends_as_the_summary(kernel: Kernel) -> None:
+def test_the_clock_times_of_the_status_are_those_of_start_and_deadline() -> None:
+    """A status that is left behind stays true: nothing in it counts from now."""
+    screen = Recorder(set())
+    live = LiveStatus(90_000, screen)
+    started_at = time.time()
+    live.update(STATUS, 0)
+    found = re.search(rf"since ({CLOCK}), until ({DATE} {CLOCK}) ", screen.shown[-1])
+    assert found
+    for at, text in (
+        (started_at, f"{time.strftime('%Y-%m-%d', time.localtime(started_at))} {found[1]}"),
+        (started_at + 90_000, found[2]),
+    ):
+        assert abs(time.mktime(time.strptime(text, "%Y-%m-%d %H:%M:%S")) - at) <= 2
+    LiveStatus(math.inf, screen).update(STATUS, 0)
+    assert "until" not in screen.shown[-1]
+
+
+def test_an_interrupt_is_told_once_by_the_exception(kernel: Kernel) -> None:
     reply = kernel.submit("%%timeout_shell 30\nsleep 60")
     kernel.pump_until(lambda: reply.displayed, 20, reply, "to have a status")
     kernel.interrupt()
     kernel.wait(reply)
-    assert texts(reply.displayed)[-1].startswith("interrupted: SIGINT to 1 process; all are gone")
+    assert "interrupted: SIGINT to 1 process; all are gone" in reply.traceback
+    assert re.fullmatch(FACTS, texts(reply.displayed)[-1])
 
 
 def test_a_headless_run_keeps_only_the_final_status(tmp_path: Path) -> None:
