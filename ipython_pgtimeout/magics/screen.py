@@ -11,7 +11,7 @@ import itertools
 import json
 import shutil
 import sys
-from typing import Any
+from typing import Any, ClassVar
 
 from ..caller.output import Pace, Stream
 
@@ -27,6 +27,10 @@ class Screen:
     has_status = False
     keeps_status = False
     """Whether a status may be left behind, when the kernel is restarted or the page is closed."""
+    _beside_notices: ClassVar[tuple[Stream, ...]] = ("stdout", "stderr")
+    """The streams that share their last line with a notice, unless it begins a new one."""
+    _unfinished: Stream | None = None
+    """The stream that has written last, if not to the end of a line."""
 
     def __init__(self, hidden: set[Stream]) -> None:
         """The output of the ``hidden`` streams is not shown."""
@@ -35,12 +39,14 @@ class Screen:
     def show(self, stream: Stream, text: str) -> None:
         """Show output, or a notice about the command."""
         if stream == "notice":
-            self._print("stderr", "".join(f"[pgtimeout] {line}\n" for line in text.splitlines()))
+            start = "\n" if self._unfinished in self._beside_notices else ""
+            self._print("stderr", start + "".join(f"[pgtimeout] {line}\n" for line in text.splitlines()))
         elif stream not in self._hidden:
             self._print(stream, text)
 
     def _print(self, stream: Stream, text: str) -> None:
         print(text, end="", file=getattr(sys, stream), flush=True)
+        self._unfinished = None if text.endswith("\n") else stream
 
     def put_status(self, text: str, html: str) -> None:
         """Show the status, or replace it."""
@@ -55,6 +61,7 @@ class Page(Screen):
     """A notebook's output area. A command that is over before the first status leaves nothing but its output."""
 
     has_status = keeps_status = True
+    _beside_notices = ("stderr",)
 
     def __init__(self, hidden: set[Stream], pace: Pace | None, is_whole_cell: bool) -> None:
         super().__init__(hidden)
@@ -110,14 +117,14 @@ class Terminal(Screen):
 
     def __init__(self, hidden: set[Stream], is_whole_cell: bool) -> None:
         super().__init__(hidden)
-        self._is_at_line_start = is_whole_cell  # otherwise the code before the command may have written half a line
+        self._knows_line = is_whole_cell  # otherwise the code before the command may have written half a line
         self._status = ""
         self._is_drawn = False
 
     def _print(self, stream: Stream, text: str) -> None:
         self._erase()
         super()._print(stream, text)
-        self._is_at_line_start = text.endswith("\n")
+        self._knows_line = True
         self._draw()
 
     def put_status(self, text: str, html: str) -> None:
@@ -131,7 +138,7 @@ class Terminal(Screen):
         return False
 
     def _draw(self) -> None:
-        if self._status and self._is_at_line_start:
+        if self._status and self._knows_line and self._unfinished is None:
             line = self._status[: shutil.get_terminal_size().columns - 1]
             print(line, end="", file=sys.stdout, flush=True)
             self._is_drawn = True
