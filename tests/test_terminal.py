@@ -218,11 +218,11 @@ def test_ctrl_c_erases_the_status_and_ipython_goes_on(erasing_terminal: Any, mar
 @pytest.mark.parametrize("where", ["--pty", "--no-progress", "in a thread", "dumb"])
 def test_there_is_no_status_where_it_could_do_harm(tmp_path: Path, where: str) -> None:
     option = where if where.startswith("--") else ""
-    run = f"get_ipython().run_line_magic('run_timed', '{option} 30 sleep 1.6; echo end')"
+    run = f"get_ipython().run_line_magic('run_timed', '{option} 30 echo one; sleep 1.6; echo end')"
     if where == "in a thread":
         run = f"import threading; t = threading.Thread(target=lambda: {run}); t.start(); t.join()"
     with _ipython(tmp_path, "dumb" if where == "dumb" else "xterm") as child:
         child.logfile_read = io.StringIO()
         child.sendline(run)
-        child.expect(r"\nend\r\n")
+        child.expect(r"\r\n(?s:.*)end\r\n(?s:.*)In \[3\]: ")
         assert _states(child.logfile_read.getvalue()) == []

@@ -83,8 +83,8 @@ class Extension:
             # With --max-output inf the user asks to show everything at once.
             pace = self._pace if front_end.has_kernel and math.isfinite(spec.max_output) else None
             captured = _captured(showing)
-            screen = _screen(front_end, captured, pace, showing.progress, spec.pty)
-            live = LiveStatus(spec.timeout, screen) if screen.has_status else None
+            screen = _screen(front_end, captured, pace, spec.pty)
+            live = LiveStatus(spec.timeout, screen) if screen.has_status and showing.progress else None
             on_status = None if live is None else live.update
             result = run_to_end(spec, screen.show, pace=pace, whole=captured, on_status=on_status)
         except InputError as error:
@@ -145,11 +145,11 @@ def _captured(showing: Showing) -> set[Stream]:
     return {stream for stream, name in streams.items() if name is not None}
 
 
-def _screen(front_end: FrontEnd, hidden: set[Stream], pace: Pace | None, with_status: bool, has_pty: bool) -> Screen:
-    if with_status and front_end.kind == "page":
+def _screen(front_end: FrontEnd, hidden: set[Stream], pace: Pace | None, has_pty: bool) -> Screen:
+    if front_end.kind == "page":
         return Page(hidden, pace, front_end.is_whole_cell)
     # A program that believes it has the terminal for itself may move about on it.
-    if with_status and front_end.kind == "terminal" and not has_pty:
+    if front_end.kind == "terminal" and not has_pty:
         return Terminal(hidden, front_end.is_whole_cell)
     return Screen(hidden)
 

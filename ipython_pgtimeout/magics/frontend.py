@@ -22,15 +22,16 @@ class FrontEnd:
     def __init__(self, ip: Any) -> None:
         self.has_kernel = hasattr(ip, "kernel")
         on_main_thread = threading.current_thread() is threading.main_thread()
-        code = ""
         if self.has_kernel:
-            request = ip.get_parent()
+            request: dict[str, Any] = getattr(
+                ip, "get_parent", dict
+            )()  # a kernel that is not ipykernel's may have none
             self.kind: Kind = "page" if _replaces_displays(request) else "text"
             code = request.get("content", {}).get("code", "")
         else:
             # A thread that draws on the terminal would draw over the prompt.
             self.kind = "terminal" if on_main_thread and _has_terminal(ip) else "text"
-            code = ip.history_manager.input_hist_raw[-1]
+            code = "".join(ip.history_manager.input_hist_raw[-1:])
         line = _LINE.fullmatch(code)
         # A thread may outlive its cell, and what is running now is then another one.
         self.is_whole_cell = on_main_thread and bool(line or _CELL.match(code))
