@@ -126,6 +126,7 @@ class Lab:
             "ServerApp.allow_root": True,
             "IdentityProvider.token": self._token,
             "LabApp.expose_app_in_browser": True,
+            "JupyterNotebookApp.expose_app_in_browser": True,
         }
         # With setpriv(1), the server gets SIGTERM when the test session is killed.
         with_death_signal = ["setpriv", "--pdeathsig", "TERM"] if shutil.which("setpriv") else []
@@ -181,8 +182,11 @@ class Lab:
         return None
 
     @contextlib.contextmanager
-    def notebook(self, *cells: str, name: str = "", dark: bool = False, width: int = 1100) -> Iterator[Notebook]:
-        """Open a new notebook with these cells in a page of its own. A cell before them has loaded the extension."""
+    def notebook(
+        self, *cells: str, name: str = "", dark: bool = False, width: int = 1100, in_lab: bool = True
+    ) -> Iterator[Notebook]:
+        """Open a new notebook with these cells in a page of its own, in JupyterLab or in Notebook 7. A cell before them
+        has loaded the extension."""
         name = name or f"{secrets.token_hex(4)}.ipynb"
         made: Any = nbformat.v4.new_notebook(  # type: ignore[no-untyped-call]
             cells=[nbformat.v4.new_code_cell(cell) for cell in (LOAD, *cells)],  # type: ignore[no-untyped-call]
@@ -192,10 +196,13 @@ class Lab:
         context = self._browser.new_context(viewport={"width": width, "height": 1000}, device_scale_factor=1.5)
         page = context.new_page()
         try:
-            page.goto(f"{self._url}lab/workspaces/{secrets.token_hex(4)}/tree/{name}?token={self._token}")
+            path = f"lab/workspaces/{secrets.token_hex(4)}/tree" if in_lab else "notebooks"
+            page.goto(f"{self._url}{path}/{name}?token={self._token}")
             shown = Notebook(self, page, name)
             shown.set_theme(dark)
             shown.run_to_end(0)
+            if not in_lab:
+                shown.errors.clear()  # Notebook 7.6 raises one of its own at its start
             yield shown
             assert not shown.errors
         finally:

@@ -32,7 +32,8 @@ _NO_HISTORY = "--HistoryManager.enabled=False"
 class Reply:
     """What came back from one cell, so far. ``status`` is None until the cell is over, then ``ok``, ``error``
     or ``aborted``; ``result`` is the text of an execute_result; ``messages`` counts all on the iopub, ``updates`` the
-    displays that replace an earlier one."""
+    displays that replace an earlier one, ``clears`` the requests to clear the cell's output before the next. What has
+    been cleared is not in ``stdout`` and ``stderr`` any more; ``displayed`` has everything."""
 
     message_id: str
     stdout: str = ""
@@ -47,6 +48,8 @@ class Reply:
     displayed: list[dict[str, Any]] = field(default_factory=list)
     display_ids: list[str] = field(default_factory=list)
     updates: int = 0
+    clears: int = 0
+    is_to_clear: bool = False
 
     @property
     def over(self) -> bool:
@@ -90,6 +93,7 @@ class Kernel:
     def _connect(self) -> None:
         self.client = self.manager.blocking_client()
         self.client.start_channels()
+        self.client.allow_stdin = False  # like nbclient: the front end replaces displays
         self.client.wait_for_ready(timeout=START_S)
 
     def __enter__(self) -> Kernel:
@@ -167,6 +171,13 @@ class Kernel:
             return
         kind, content = message["msg_type"], message["content"]
         reply.messages += 1
+        if kind == "clear_output":
+            assert content["wait"]
+            reply.clears += 1
+            reply.is_to_clear = True
+        elif reply.is_to_clear and kind in ("stream", "display_data", "execute_result", "error"):
+            reply.is_to_clear = False
+            reply.stdout = reply.stderr = ""
         if kind == "stream":
             setattr(reply, content["name"], getattr(reply, content["name"]) + content["text"])
         elif kind == "error":

@@ -211,7 +211,8 @@ def test_all_text_is_legible_and_screenshots_are_made(lab: Lab, mark: str, theme
             assert 4_000 < path.stat().st_size < 150_000
 
         notebook.run(1)
-        notebook.cell(1).locator(STATUS).filter(has_text="2.").wait_for()
+        progress = notebook.cell(1).locator(f"{STATUS} progress")
+        assert wait_until(lambda: progress.evaluate("e => e.value") >= 2, 20)
         check_and_capture(1, "running", STATUS)
         notebook.wait_over(1)
         check_and_capture(1, "timed-out", STATUS)

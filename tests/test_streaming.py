@@ -47,7 +47,7 @@ def test_alternating_streams_are_batched(kernel: Kernel) -> None:
 def test_order_between_the_streams_is_kept_with_pauses_or_one_descriptor(kernel: Kernel) -> None:
     """With a pause between writes, each is read before the next. With one descriptor, the order is exact."""
     script = "import os, select\nfor n in range(4):\n os.write(1 + n % 2, b'%d' % n); select.select([],[],[],.1)"
-    shown = "seen = []\nimport sys\nfrom ipython_pgtimeout.magics import extension as m\n"
+    shown = "seen = []\nimport sys\nfrom ipython_pgtimeout.magics import screen as m\n"
     patch = "m.print = lambda text, end, file, flush: seen.append((text, file is sys.stderr))"
     kernel.run(shown + patch)
     try:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import os
+import re
 import signal
 import sys
 from collections.abc import Iterator
@@ -27,8 +29,22 @@ def _restore_sigint() -> None:
 
 @pytest.fixture
 def terminal(tmp_path: Path) -> Iterator[Any]:
-    """IPython with a plain prompt and no colours, the extension loaded."""
-    environment = {**os.environ, "IPYTHONDIR": str(tmp_path), "TERM": "dumb", "IPY_TEST_SIMPLE_PROMPT": "1"}
+    """IPython with a plain prompt and no colours, the extension loaded. Without a status: the terminal can't erase."""
+    with _ipython(tmp_path, "dumb") as child:
+        yield child
+
+
+@pytest.fixture
+def erasing_terminal(tmp_path: Path) -> Iterator[Any]:
+    """The same on a terminal like most. It keeps all that it has been sent in ``logfile_read``."""
+    with _ipython(tmp_path, "xterm") as child:
+        child.logfile_read = io.StringIO()
+        yield child
+
+
+@contextlib.contextmanager
+def _ipython(directory: Path, kind: str) -> Iterator[Any]:
+    environment = {**os.environ, "IPYTHONDIR": str(directory), "TERM": kind, "IPY_TEST_SIMPLE_PROMPT": "1"}
     command = ["-m", "IPython", "--simple-prompt", "--no-banner", "--no-confirm-exit", "--colors=NoColor"]
     child: Any = pexpect.spawn(
         sys.executable,
@@ -44,6 +60,27 @@ def terminal(tmp_path: Path) -> Iterator[Any]:
     child.expect(r"In \[2\]: ")
     yield child
     child.close(force=True)
+
+
+def _rows(sent: str) -> list[str]:
+    """What a terminal shows that has been sent this text."""
+    rows, column = [""], 0
+    for piece in re.findall(r"\x1b\[[0-9;?]*[a-zA-Z]|[\r\n]|[^\x1b\r\n]+", sent):
+        if piece == "\r":
+            column = 0
+        elif piece == "\n":
+            rows.append("")
+        elif piece == "\x1b[K":
+            rows[-1] = rows[-1][:column]
+        elif piece[0] != "\x1b":
+            rows[-1] = rows[-1][:column].ljust(column) + piece + rows[-1][column + len(piece) :]
+            column += len(piece)
+    return [row.rstrip().rpartition("...: ")[2] for row in rows]  # without prompts that were answered in advance
+
+
+def _states(sent: str) -> list[list[str]]:
+    """What the terminal has shown each time that a status was drawn."""
+    return [_rows(sent[: found.end()]) for found in re.finditer(r"(running|waiting|SIG\w+ sent)[^\r\n]* B", sent)]
 
 
 def _sleeping(mark: str) -> list[psutil.Process]:
@@ -135,3 +172,57 @@ def test_a_closed_terminal_ends_the_command(terminal: Any, mark: str) -> None:
     _wait_until_running(mark)
     terminal.close(force=True)  # hangs up, then SIGKILL
     assert not wait_until_gone(mark, 10)
+
+
+@pytest.mark.parametrize("magic", ["%run_timed 30 ", "%%timeout_shell 30\n"])
+def test_a_status_is_the_last_line_while_the_command_runs(erasing_terminal: Any, magic: str) -> None:
+    script = "echo one; sleep 2.2; printf half; sleep 1.2; echo ' line' >&2; sleep 1; echo end"
+    erasing_terminal.sendline(magic + script + "\n\n" * magic.startswith("%%"))
+    erasing_terminal.expect(r"end\r\n(?s:.*)In \[3\]: ")
+    sent = erasing_terminal.logfile_read.getvalue()
+    states = _states(sent)
+    assert len(states) >= 4
+    for rows in states:
+        assert re.fullmatch(r"running - \d s of 30 s - \d process(es)? - CPU .* - output \d+ B", rows[-1])
+    assert {rows[-2] for rows in states} | {"end"} == {"one", "half line", "end"}
+    shown = _rows(sent)
+    first = shown.index("one")
+    assert shown[first : first + 3] == ["one", "half line", "end"]
+    assert not any("running" in row for row in shown)
+
+
+def test_a_status_is_not_drawn_behind_half_a_line_from_elsewhere(erasing_terminal: Any) -> None:
+    run = "get_ipython().run_line_magic('run_timed', '30 sleep 1.8; echo; sleep 0.7; printf end')"
+    erasing_terminal.sendline(f"print('half', end=''); r = {run}")
+    erasing_terminal.expect(r"end(?s:.*)In \[3\]: ")
+    states = _states(erasing_terminal.logfile_read.getvalue())
+    assert [rows[-2] for rows in states] == ["half"] * len(states)
+    assert 1 <= len(states) <= 3
+
+
+def test_ctrl_c_erases_the_status_and_ipython_goes_on(erasing_terminal: Any, mark: str) -> None:
+    erasing_terminal.sendline(f"%run_timed 60 MARK={mark} sleep 61")
+    erasing_terminal.expect(r"running - 1 s of 60 s - .* B")
+    erasing_terminal.send(CTRL_C)
+    erasing_terminal.expect(r"In \[3\]: ")
+    shown = _rows(erasing_terminal.logfile_read.getvalue())
+    assert "KeyboardInterrupt: interrupted: SIGINT to 1 process; all are gone" in "\n".join(
+        row.partition(" (")[0] for row in shown if row.startswith("Keyboard")
+    )
+    assert not any("running" in row for row in shown)
+    assert not wait_until_gone(mark, 1)
+    erasing_terminal.sendline("6 * 7")
+    erasing_terminal.expect(r"Out\[3\]: 42")
+
+
+@pytest.mark.parametrize("where", ["--pty", "--no-progress", "in a thread", "dumb"])
+def test_there_is_no_status_where_it_could_do_harm(tmp_path: Path, where: str) -> None:
+    option = where if where.startswith("--") else ""
+    run = f"get_ipython().run_line_magic('run_timed', '{option} 30 echo one; sleep 1.6; echo end')"
+    if where == "in a thread":
+        run = f"import threading; t = threading.Thread(target=lambda: {run}); t.start(); t.join()"
+    with _ipython(tmp_path, "dumb" if where == "dumb" else "xterm") as child:
+        child.logfile_read = io.StringIO()
+        child.sendline(run)
+        child.expect(r"\r\n(?s:.*)end\r\n(?s:.*)In \[3\]: ")
+        assert _states(child.logfile_read.getvalue()) == []

@@ -5,25 +5,26 @@ from __future__ import annotations
 import math
 import os
 import re
-import sys
 from typing import TYPE_CHECKING, Any
 
 from IPython.core.error import UsageError
 
 from ..caller.blocking import run_to_end
-from ..caller.output import Pace, Show, Stream
+from ..caller.output import Pace, Stream
 from ..pictures.tree import Tree
 from ..result import GuardDied, Result, make_interrupt
 from ..spec import Showing, Spec, make_showing, make_spec
 from ..values import InputError
 from . import line as lines
 from .defaults import PgTimeout
+from .frontend import CELL_MAGIC, LINE_MAGIC, FrontEnd
+from .screen import Page, Screen, Terminal
 from .status import LiveStatus
 
 if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
 
-CELL_MAGIC, LINE_MAGIC, TREE_MAGIC = "timeout_shell", "run_timed", "pgtree"
+TREE_MAGIC = "pgtree"
 _CELL_USAGE = f"%%{CELL_MAGIC} [options] TIMEOUT"
 _LINE_USAGE = f"%{LINE_MAGIC} [options] TIMEOUT COMMAND"
 _COMPLETED = (f"%%{CELL_MAGIC}", f"%{LINE_MAGIC}")
@@ -81,24 +82,28 @@ class Extension:
         live: LiveStatus | None = None
         try:
             spec, showing = self._read(line, cell)
-            has_server = hasattr(self._ip, "kernel")
+            front_end = FrontEnd(self._ip)
             # With --max-output inf the user asks to show everything at once.
-            pace = self._pace if has_server and math.isfinite(spec.max_output) else None
-            live = LiveStatus(spec.timeout, spec.kill_after) if has_server and showing.progress else None
+            pace = self._pace if front_end.has_kernel and math.isfinite(spec.max_output) else None
             captured = _captured(showing)
+            screen = _screen(front_end, captured, pace, spec.pty)
+            live = LiveStatus(spec.timeout, screen) if screen.has_status and showing.progress else None
             on_status = None if live is None else live.update
-            result = run_to_end(spec, _show(captured), pace=pace, whole=captured, on_status=on_status)
+            result = run_to_end(spec, screen.show, pace=pace, whole=captured, on_status=on_status)
         except lines.HelpWanted:
             self._ip.run_line_magic("pinfo", f"%{LINE_MAGIC}" if cell is None else f"%%{CELL_MAGIC}")
             return None
         except InputError as error:
             raise UsageError(error.spelled(lines.flag_of(error.field))) from None
-        except GuardDied as error:
+        except GuardDied:
             if live is not None:
-                live.finish(str(error), ok=False)
+                live.finish(None, is_told=True)
             raise
-        told = live is not None and live.finish(result.summary(), result.ok)
-        return self._conclude(result, showing, told)
+        will_raise = result.interrupted or not (result.ok or showing.no_raise)
+        is_told = will_raise or front_end.shows_result
+        if live is not None:
+            is_told |= live.finish(result, is_told)
+        return self._conclude(result, showing, is_told, screen)
 
     def _read(self, line: str, cell: str | None) -> tuple[Spec, Showing]:
         given, timeout, rest = lines.split(line, verbatim=cell is None)
@@ -130,7 +135,7 @@ class Extension:
             raise InputError(f" {name}: there is no Python variable {name}; {advice}", field=field)
         return self._ip.user_ns[name]
 
-    def _conclude(self, result: Result, showing: Showing, told: bool) -> Result:
+    def _conclude(self, result: Result, showing: Showing, is_told: bool, screen: Screen) -> Result:
         variables = {showing.result: result, showing.out: result.stdout, showing.err: result.stderr}
         self._ip.user_ns.update({name: value for name, value in variables.items() if name is not None})
         self._ip.user_ns["_exit_code"] = result.returncode
@@ -138,8 +143,8 @@ class Extension:
             raise make_interrupt(result)
         if not showing.no_raise:
             result.check_returncode()
-        if not told and (not result.ok or result.signals or result.survivors):
-            _notify(result.summary())
+        if not is_told and (not result.ok or result.signals or result.survivors):
+            screen.show("notice", result.summary())
         return result
 
 
@@ -155,19 +160,13 @@ def _captured(showing: Showing) -> set[Stream]:
     return {stream for stream, name in streams.items() if name is not None}
 
 
-def _show(hidden: set[Stream]) -> Show:
-    def show(stream: Stream, text: str) -> None:
-        if stream == "notice":
-            _notify(text)
-        elif stream not in hidden:
-            print(text, end="", file=getattr(sys, stream), flush=True)
-
-    return show
-
-
-def _notify(notice: str) -> None:
-    for line in notice.splitlines():
-        print(f"[pgtimeout] {line}", file=sys.stderr, flush=True)
+def _screen(front_end: FrontEnd, hidden: set[Stream], pace: Pace | None, has_pty: bool) -> Screen:
+    if front_end.kind == "page":
+        return Page(hidden, pace, front_end.is_whole_cell)
+    # A program that believes it has the terminal for itself may move about on it.
+    if front_end.kind == "terminal" and not has_pty:
+        return Terminal(hidden, front_end.is_whole_cell)
+    return Screen(hidden)
 
 
 def _tree(words: list[str]) -> Tree:

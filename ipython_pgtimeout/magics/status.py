@@ -1,4 +1,4 @@
-"""The live status of a command: one place in the cell's output, from about a second after the start to the end.
+"""The live status of a command: one line, from about a second after the start to the end.
 
 Text and HTML say the same. Colours are mid-tones and the rest is inherited, so light and dark themes both work.
 """
@@ -7,30 +7,31 @@ from __future__ import annotations
 
 import math
 import time
-from typing import Any
+from collections.abc import Iterable
 
 from ..pictures.markup import dot, escape, style
+from ..result import Result
 from ..shared.protocol import Status
-from ..wording import count, describe_exit, format_bytes, format_limit, visible
+from ..wording import count, format_bytes, format_limit, visible
+from .screen import Screen
 
 _NAMES = 3
 
 
 class LiveStatus:
-    """The front end shows and updates it. A command that is over before the first status is due shows none."""
+    """What a screen shows while a command runs, and in its place at the end."""
 
-    def __init__(self, timeout_s: float, grace_s: float) -> None:
+    def __init__(self, timeout_s: float, screen: Screen) -> None:
         self._timeout_s = timeout_s
-        self._grace_s = grace_s
+        self._screen = screen
         self._started = time.monotonic()
-        self._handle: Any = None
+        self._started_at = time.time()
 
     def update(self, status: Status, shown_bytes: int) -> None:
         elapsed_s = time.monotonic() - self._started
-        phase = _phase(status, self._grace_s)
-        limit = f" of {format_limit(self._timeout_s)}" if math.isfinite(self._timeout_s) else ""
+        phase = _phase(status)
         facts = (
-            f"{elapsed_s:.1f} s{limit}",
+            self._times(elapsed_s, not status.signal),
             count(status.processes, "process"),
             f"CPU {status.cpu_s:.1f} s",
             f"memory {format_bytes(status.rss_bytes)}",
@@ -39,31 +40,59 @@ class LiveStatus:
         bar = ""
         if math.isfinite(self._timeout_s):
             bar = f'<progress value="{min(elapsed_s, self._timeout_s):.2f}" max="{self._timeout_s:g}"></progress> '
-        unbroken = " · ".join(escape(fact).replace(" ", "&nbsp;") for fact in facts)
-        self._show(" · ".join((phase, *facts)), f"{bar}<b>{escape(phase)}</b> · {unbroken}")
+        self._screen.put_status(" · ".join((phase, *facts)), _html(f"{bar}<b>{escape(phase)}</b> · {_unbroken(facts)}"))
 
-    def finish(self, last_word: str, ok: bool) -> bool:
-        """Replace the status by the summary. Returns whether there was a status."""
-        if self._handle is not None:
-            self._show(last_word, f"{dot(ok)} {escape(last_word, 500)}")
-        return self._handle is not None
+    def _times(self, elapsed_s: float, with_deadline: bool) -> str:
+        """Of a status that may be left behind, clock times: they stay true. With their zone, because a kernel may be in
+        another one than its user."""
+        with_deadline = with_deadline and math.isfinite(self._timeout_s)
+        if not self._screen.keeps_status:
+            return f"{elapsed_s:.0f} s" + (f" of {format_limit(self._timeout_s)}" if with_deadline else "")
+        since = f"since {_clock(self._started_at)}"
+        if with_deadline:
+            since += f", until {_clock(self._started_at + self._timeout_s, self._started_at)}"
+        return f"{since} {time.strftime('%Z')}".rstrip()
 
-    def _show(self, text: str, html: str) -> None:
-        bundle = {"text/plain": text, "text/html": f'<div class="pgtimeout-status">{style(__file__)}{html}</div>'}
-        if self._handle is None:
-            from IPython.display import display
+    def finish(self, result: Result | None, is_told: bool) -> bool:
+        """Put the result's summary in place of the status. If something else tells how the command ended, put only
+        facts that are not in the summary. Returns whether the summary was put."""
+        if result is not None and not is_told:
+            text = result.summary()
+            return self._screen.end_status(text, _html(f"{dot(result.ok)} {escape(text, 500)}"))
+        facts = [f"{_clock(self._started_at)} to {_clock(time.time(), self._started_at)}"]
+        if result is not None:
+            facts.append(f"CPU {result.cpu_time:.1f} s")
+            if result.max_rss:
+                facts.append(f"largest process {format_bytes(result.max_rss)}")
+            facts.append(f"output {format_bytes(result.stdout_bytes + result.stderr_bytes)}")
+        ok = result is not None and result.ok
+        self._screen.end_status(" · ".join(facts), _html(f"{dot(ok)} {_unbroken(facts)}"))
+        return False
 
-            self._handle = display(bundle, raw=True, display_id=True)  # type: ignore[no-untyped-call]
-        else:
-            self._handle.update(bundle, raw=True)
 
-
-def _phase(status: Status, grace_s: float) -> str:
+def _phase(status: Status) -> str:
     if status.signal == "SIGKILL":
         return "SIGKILL sent"
     if status.signal:
-        return f"{status.signal} sent, grace {grace_s - status.next_signal_s:.1f} of {grace_s:g} s"
+        if math.isinf(status.next_signal_s):
+            return f"{status.signal} sent"
+        return f"{status.signal} sent, grace until {_clock(time.time() + status.next_signal_s)}"
     if status.returncode is None:
         return "running"
     names = ", ".join(map(visible, status.names[:_NAMES])) + ("…" if len(status.names) > _NAMES else "")
-    return f"the shell has ended ({describe_exit(status.returncode)}), waiting for {names}"
+    return f"waiting for {names}"
+
+
+def _clock(at: float, since: float | None = None) -> str:
+    """The time of day; with the date, if this is another one than ``since``."""
+    local = time.localtime(at)
+    same_day = since is None or time.localtime(since)[:3] == local[:3]
+    return time.strftime("%H:%M:%S" if same_day else "%Y-%m-%d %H:%M:%S", local)
+
+
+def _unbroken(facts: Iterable[str]) -> str:
+    return " · ".join(escape(fact).replace(" ", "&nbsp;") for fact in facts)
+
+
+def _html(line: str) -> str:
+    return f'<div class="pgtimeout-status">{style(__file__)}{line}</div>'

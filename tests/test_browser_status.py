@@ -1,0 +1,90 @@
+"""The status in JupyterLab and Notebook 7: above the output, which stays in one piece, on the page and in the file."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from .browser import Lab, Notebook, open_lab
+from .watching import wait_until
+
+pytestmark = pytest.mark.timeout(150)
+BAR = "for n in {1..25}; do printf '\\rstep %d of 25' $n; sleep 0.1; done; echo"
+
+
+@pytest.fixture(scope="module")
+def lab() -> Iterator[Lab]:
+    yield from open_lab()
+
+
+@pytest.fixture(params=["JupyterLab", "Notebook 7"])
+def in_lab(request: pytest.FixtureRequest) -> bool:
+    if request.param == "Notebook 7" and importlib.util.find_spec("notebook") is None:
+        if os.environ.get("CI"):
+            pytest.fail("no notebook")
+        pytest.skip("no notebook")
+    return bool(request.param == "JupyterLab")
+
+
+def shown(notebook: Notebook, cell: int) -> list[str]:
+    return [text.replace("\xa0", " ").strip() for text in notebook.output(cell).all_inner_texts()]
+
+
+def saved(notebook: Notebook, cell: int) -> list[Any]:
+    """The outputs in the file, once the page has saved it."""
+    file = notebook.lab.notebooks / notebook.name
+    before = file.stat().st_mtime_ns
+    notebook.page.evaluate("jupyterapp.commands.execute('docmanager:save')")
+    assert wait_until(lambda: file.stat().st_mtime_ns != before, 20)
+    outputs: list[Any] = json.loads(file.read_text())["cells"][cell]["outputs"]
+    return outputs
+
+
+@pytest.mark.parametrize("options", ["", "--pty "])
+def test_a_progress_bar_is_one_line_below_the_status(lab: Lab, in_lab: bool, options: str) -> None:
+    redirect = "" if options else "exec >&2; "
+    with lab.notebook(f"%%timeout_shell {options}30\n{redirect}{BAR}", in_lab=in_lab) as notebook:
+        notebook.run(1)
+        notebook.cell(1).locator(".pgtimeout-status").wait_for()
+        assert wait_until(lambda: len(shown(notebook, 1)) == 2, 10)
+        status, bar = shown(notebook, 1)
+        assert status.startswith("running · since ")
+        assert bar.startswith("step ")
+        assert "\n" not in bar
+        notebook.wait_over(1)
+        status, bar = shown(notebook, 1)
+        assert status.startswith("● exit code 0")
+        assert bar == "step 25 of 25"
+        in_file = saved(notebook, 1)
+        assert [output["output_type"] for output in in_file] == ["display_data", "stream"]
+        assert "".join(in_file[1]["text"]).count("step") == 1
+
+
+def test_a_command_in_a_loop_clears_nothing_and_leaves_half_a_bar(lab: Lab) -> None:
+    """The negative control: this is what a status in the middle of a bar looks like."""
+    with lab.notebook(f"print('mine')\n%run_timed 30 {BAR}") as notebook:
+        notebook.run_to_end(1)
+        first, status, bar, result = shown(notebook, 1)
+        assert first.splitlines()[0] == "mine"
+        assert first.splitlines()[1].startswith("step ")
+        assert status == result
+        assert bar == "step 25 of 25"
+
+
+def test_a_failure_is_told_once_and_the_status_is_facts(lab: Lab, in_lab: bool) -> None:
+    with lab.notebook("%%timeout_shell 2\necho a; sleep 9", "%%timeout_shell 9\necho quick", in_lab=in_lab) as notebook:
+        notebook.run_to_end(1)
+        texts = shown(notebook, 1)
+        assert texts[1] == "a"
+        assert texts[2].startswith("CommandTimeout: timed out after 2 s")
+        assert "timed out" not in texts[0]
+        assert texts[0].startswith("● ")
+        assert "output 2 B" in texts[0]
+        notebook.run_to_end(2)
+        assert shown(notebook, 2) == ["quick"]
+        assert len(saved(notebook, 2)) == 1
