@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import os
 import time
 from collections.abc import Iterator
@@ -43,6 +44,9 @@ sleep 2"""
 HOSTILE = "<img src=x onerror=evil=1><script>evil=1</script>\"'&amp;\u202e\x1b[31m"
 HOSTILE_FILE = '<b id=evil>&"x'  # about as long as a process's name can be
 INJECTED = ".jp-OutputArea :is(img, script, #evil)"
+
+MATHEMATICS = r"x $a_1$ $$a_2$$ \(a_3\) \[a_4\] \begin{align}a_5\end{align} $a_6$"
+TYPESET = "mjx-container, .MathJax, .katex"
 
 SEEN = "e => { const b = e.getBoundingClientRect(); return e.contains(document.elementFromPoint(b.x + 9, b.y + 9)); }"
 CONTRASTS = """
@@ -91,7 +95,8 @@ def test_the_timeline_is_folded_and_shows_bars_and_marks(lab: Lab) -> None:
         notebook.run_to_end(1)
         shown = notebook.run_to_end(2)
         recorded = int(notebook.run_to_end(3).inner_text())
-        assert "timed out after 4 s: SIGTERM to 3 processes, SIGKILL to 1; all are gone" in shown.inner_text()
+        told = "timed out after 4\xa0s: SIGTERM to 3 processes, SIGKILL to 1; all are gone"
+        assert told in shown.inner_text()
         assert shown.locator("details[open]").count() == 0
         assert not shown.locator("table").is_visible()
         shown.locator("summary").click()
@@ -156,6 +161,37 @@ def test_hostile_names_are_shown_as_plain_text(lab: Lab, mark: str) -> None:
             assert "\u202e" not in text
         assert notebook.page.locator(INJECTED).count() == 0
         assert notebook.page.evaluate("typeof window.evil") == "undefined"
+
+
+def in_old_markup(text: str) -> str:
+    """Cells with this text as it was shown before `markup.escape` broke mathematics up."""
+    return f"from IPython.display import HTML; HTML({'<p>' + html.escape(text) + '</p>'!r})"
+
+
+@pytest.mark.parametrize("app", ["lab", "notebooks"])
+def test_shell_text_is_not_typeset_as_mathematics(lab: Lab, mark: str, app: str) -> None:
+    """The last cell is the negative control: the text in old markup is typeset, and by then the others would be."""
+    sleeper = f"MATHEMATICS = {MATHEMATICS!r}\nimport subprocess\n"
+    sleeper += f"child = subprocess.Popen(['sh', '-c', 'sleep 1000; :', MATHEMATICS, {mark!r}])"
+    script = "bash -c 'sleep 1.5; :' \"$MATHEMATICS\""
+    cells = [
+        sleeper,
+        "%pgtree {child.pid}",
+        f"%%timeout_shell --env MATHEMATICS --result r 20\n{script}",
+        "r",
+        in_old_markup(MATHEMATICS),
+    ]
+    with lab.notebook(*cells, app=app) as notebook:
+        for cell in range(1, len(cells) + 1):
+            notebook.run_to_end(cell)
+        for _ in range(2):
+            control = notebook.output(5)
+            control.locator(TYPESET).nth(4).wait_for()
+            for cell, rows in ((2, ".p"), (4, ".pgt td")):
+                shown = notebook.output(cell)
+                assert shown.locator(TYPESET).count() == 0
+                assert MATHEMATICS in "".join(shown.locator(rows).all_text_contents())
+            notebook.save_and_reload()
 
 
 def test_the_checks_find_an_injection_and_pale_text(lab: Lab) -> None:

@@ -175,10 +175,19 @@ def test_hostile_names_are_inert_in_the_timeline() -> None:
 
 @given(text=st.text())
 def test_escaped_text_has_no_markup_and_no_hidden_characters(text: str) -> None:
-    escaped = markup.escape(text, 10_000)
-    assert not set(escaped) & set("<>\"'\n\r\t\0\x1b\u202e\u2066\u200b")
-    assert not re.search(r"&(?!amp;|lt;|gt;|quot;|#x27;)", escaped)
-    assert Page(escaped).tags == []
+    quoted = markup.quote(text, 10_000)
+    assert not set(quoted) & set("<>\"'\n\r\t\0\x1b\u202e\u2066\u200b")
+    assert not re.search(r"&(?!amp;|lt;|gt;|quot;|#x27;)", quoted)
+    assert Page(quoted).tags == []
+    page = assert_inert(markup.escape(text, 10_000))
+    assert set(page.tags) <= {"span"}
+    assert page.text == wording.visible(text, 10_000)
+
+
+@given(text=st.text(alphabet="$\\()[]{}begin a_1"))
+def test_no_node_of_escaped_text_has_two_delimiters_of_mathematics(text: str) -> None:
+    nodes = re.split("<[^>]*>", markup.escape(text))
+    assert all(len(node) == 1 for node in nodes if set(node) & set("$\\"))
 
 
 @given(text=st.text(max_size=50))
@@ -203,5 +212,6 @@ def test_the_html_of_a_result_is_small_and_folded() -> None:
     page = assert_inert(source)
     assert "details" in page.tags
     assert "open" not in page.attributes
-    assert page.text.startswith("● exit code 0 (")
+    assert re.match(r"● exit code 0 \(0\.\d\xa0s\)", page.text), "a number and its unit must not be parted"
+    assert "\xa0" not in result._repr_mimebundle_()["text/plain"]
     assert len(source) < 5000

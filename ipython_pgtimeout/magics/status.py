@@ -9,7 +9,7 @@ import math
 import time
 from typing import Any
 
-from ..pictures.markup import dot, escape, style
+from ..pictures.markup import escape, style, verdict
 from ..shared.protocol import Status
 from ..wording import count, describe_exit, format_bytes, format_limit, visible
 
@@ -45,7 +45,7 @@ class LiveStatus:
     def finish(self, last_word: str, ok: bool) -> bool:
         """Replace the status by the summary. Returns whether there was a status."""
         if self._handle is not None:
-            self._show(last_word, f"{dot(ok)} {escape(last_word, 500)}")
+            self._show(last_word, verdict(last_word, ok))
         return self._handle is not None
 
     def _show(self, text: str, html: str) -> None:

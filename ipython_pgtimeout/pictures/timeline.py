@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 
 from ..shared.records import Life, Signalled
 from ..wording import count, visible
-from .markup import dot, escape, style
+from .markup import escape, quote, style, verdict
 
 MAX_ROWS = 500
 _WIDTH = 40
@@ -20,7 +20,7 @@ def draw_html(
     summary: str, ok: bool, lives: Sequence[Life], unseen: int, signals: Sequence[Signalled], duration_s: float
 ) -> str:
     """The summary, and folded under it the timeline as a table that still reads where styles are stripped."""
-    told = f"{dot(ok)} {escape(summary, 500)}"
+    told = verdict(summary, ok)
     if not lives:
         return f'<div class="pgt">{told}</div>'
     head = (
@@ -50,7 +50,7 @@ def _html_rows(lives: Sequence[Life], signals: Sequence[Signalled], duration_s: 
                 f'<b{_mark(name)} style="left:{100 * at_s / total_s:.1f}%" title="{name} at {at_s:.2f} s"></b>'
                 for at_s, name in _hits(signals, life.pid)
             )
-            title = f' title="{escape(life.command)}"' if len(life.command) > _FITS else ""
+            title = f' title="{quote(life.command)}"' if len(life.command) > _FITS else ""
             yield (
                 f"<tr><td>{life.pid}</td><td>{life.ppid}</td><td{title}>{escape(life.command)}</td>"
                 f'<td>{_times(life)}</td><td class="t">'
