@@ -49,6 +49,7 @@ MATHEMATICS = r"x $a_1$ $$a_2$$ \(a_3\) \[a_4\] \begin{align}a_5\end{align} $a_6
 TYPESET = "mjx-container, .MathJax, .katex"
 
 SEEN = "e => { const b = e.getBoundingClientRect(); return e.contains(document.elementFromPoint(b.x + 9, b.y + 9)); }"
+LEFT = "e => { const r = document.createRange(); r.selectNodeContents(e); return r.getBoundingClientRect().x; }"
 CONTRASTS = """
 root => {
   const rgba = text => { const n = text.match(/[\\d.]+/g).map(Number); return n.length > 3 ? n : [...n, 1]; };
@@ -112,6 +113,35 @@ def test_the_timeline_is_folded_and_shows_bars_and_marks(lab: Lab) -> None:
         assert (at - scale["x"]) / scale["width"] == pytest.approx(4 / 6, abs=0.05)
         assert shown.get_by_title("SIGKILL at").count() == 1
         assert not overflows(notebook.cell(2).locator(".jp-OutputArea"))
+
+
+def test_the_dot_stands_where_the_text_of_the_output_begins(lab: Lab) -> None:
+    with lab.notebook("%%timeout_shell --result r 20\necho text; sleep 1.3", "r") as notebook:
+        notebook.run_to_end(1)
+        notebook.run_to_end(2)
+        status = notebook.cell(1).locator(STATUS).get_by_text("●").evaluate(LEFT)
+        text = notebook.output(1).get_by_text("text").evaluate(LEFT)
+        assert status == pytest.approx(text, abs=2)
+        assert notebook.output(2).locator("details").evaluate(LEFT) == pytest.approx(text, abs=2)
+
+
+@pytest.mark.parametrize("width", [420, 1100])
+def test_the_bars_are_in_view_at_any_width(lab: Lab, width: int, tmp_path: Path) -> None:
+    """The screenshots go to the folder of PGTIMEOUT_SCREENSHOTS, too."""
+    with lab.notebook(BUILD, "r") as notebook:
+        notebook.page.evaluate("jupyterapp.shell.collapseLeft()")
+        notebook.run_to_end(1)
+        shown = show_timeline(notebook, 2)
+        notebook.page.set_viewport_size({"width": width, "height": 1000})
+        folder = Path(os.environ.get("PGTIMEOUT_SCREENSHOTS", tmp_path))
+        notebook.cell(2).screenshot(path=folder / f"timeline-{width}.png")
+        assert not overflows(shown.locator(".w"))
+        assert "orphan, SIGTERM, SIGKILL" in shown.inner_text()
+        for scale in shown.locator(".t").all():
+            box = scale.bounding_box()
+            assert box is not None
+            assert box["width"] > 150
+            assert box["x"] + box["width"] <= width
 
 
 def test_the_tree_shows_nested_boxes_and_its_links_stay_in_the_page(lab: Lab, mark: str) -> None:
