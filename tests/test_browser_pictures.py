@@ -125,6 +125,17 @@ def test_the_dot_stands_where_the_text_of_the_output_begins(lab: Lab) -> None:
         assert notebook.output(2).locator("details").evaluate(LEFT) == pytest.approx(text, abs=2)
 
 
+def test_a_bar_that_erases_its_line_is_right_in_the_page_and_in_the_file(lab: Lab) -> None:
+    bar = "printf '\\r\\033[2K\\033[90m━━━━\\033[0m \\033[36m%s\\033[0m' {}; sleep 0.2"
+    frames = "; ".join(bar.format(eta) for eta in ("0:00:12, 1.5 MB/s", "0:00:09", "done"))
+    old = "import time\nfor eta in '0:00:12, 1.5 MB/s', 'done': print(end=f'\\r\\x1b[2K{eta}'); time.sleep(0.2)"
+    with lab.notebook(f"%%timeout_shell --pty --no-progress 20\n{frames}; echo", old) as notebook:
+        assert notebook.run_to_end(1).inner_text().strip() == "━━━━ done"
+        assert notebook.run_to_end(2).inner_text().strip() != "done"  # negative control: a page does not erase
+        notebook.save_and_reload()
+        assert notebook.output(1).inner_text().strip() == "━━━━ done"
+
+
 @pytest.mark.parametrize("width", [420, 1100])
 def test_the_bars_are_in_view_at_any_width(lab: Lab, width: int, tmp_path: Path) -> None:
     """The screenshots go to the folder of PGTIMEOUT_SCREENSHOTS, too."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import math
 import os
 import re
@@ -19,6 +20,7 @@ from ..spec import Showing, Spec, make_showing, make_spec
 from ..values import InputError
 from . import line as lines
 from .defaults import PgTimeout
+from .erasing import Eraser
 from .status import LiveStatus
 
 if TYPE_CHECKING:
@@ -91,7 +93,8 @@ class Extension:
             live = LiveStatus(spec.timeout, spec.kill_after) if has_server and showing.progress else None
             captured = _captured(showing)
             on_status = None if live is None else live.update
-            result = run_to_end(spec, _show(captured), pace=pace, whole=captured, on_status=on_status)
+            show = _show(captured, is_page=has_server)
+            result = run_to_end(spec, show, pace=pace, whole=captured, on_status=on_status)
         except InputError as error:
             raise UsageError(error.spelled(lines.flag_of(error.field))) from None
         except GuardDied as error:
@@ -147,11 +150,15 @@ def _captured(showing: Showing) -> set[Stream]:
     return {stream for stream, name in streams.items() if name is not None}
 
 
-def _show(hidden: set[Stream]) -> Show:
+def _show(hidden: set[Stream], is_page: bool) -> Show:
+    erasers = collections.defaultdict[str, Eraser](Eraser)
+
     def show(stream: Stream, text: str) -> None:
         if stream == "notice":
             _notify(text)
         elif stream not in hidden:
+            if is_page:
+                text = erasers[stream].feed(text)
             print(text, end="", file=getattr(sys, stream), flush=True)
 
     return show
