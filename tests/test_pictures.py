@@ -214,9 +214,9 @@ def test_without_styles_the_words_and_the_bars_of_a_timeline_remain() -> None:
     source = timeline.draw_html("timed out", False, lives, 0, signals, 4.0)
     words = " ".join(assert_inert(re.sub("<(?=/?t[hrd])", " <", source)).text.replace("\xa0", " ").split())
     assert "from–to notes 0 s to 4.0 s session 3" in words
-    assert "3 1 sh 0.0–≤2.0 s ===============----- 4" in words
-    assert "4 2 a 0.0–4.0 s orphan, SIGTERM, SIGKILL ~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~!~~~~~~~~K 5" in words
-    assert "5 3 sudo from 1.0 s still there ==============================" in words
+    assert "3 1 sh 0.0–≤2.0 s ========-- 4" in words
+    assert "4 2 a 0.0–4.0 s orphan, SIGTERM, SIGKILL ~~~~~~~~~~~~~~~!~~~K 5" in words
+    assert "5 3 sudo from 1.0 s still there ===============" in words
     assert words.endswith("an end lies in the part drawn faint (-)")
     assert '<div role="img" aria-label="0.0–4.0 s, SIGTERM at 3.00 s, SIGKILL at 4.00 s">' in source
 

@@ -10,7 +10,7 @@ from ..wording import count, visible
 from .markup import escape, quote, style, verdict
 
 MAX_ROWS = 500
-_WIDTH = 40
+_WIDTH, _HTML_WIDTH = 40, 20
 _UNCERTAIN_S = 0.05
 _FITS = 24
 """How long a command line can be and still be seen whole in its column."""
@@ -54,7 +54,7 @@ def _html_rows(lives: Sequence[Life], signals: Sequence[Signalled], duration_s: 
             )
             label = ", ".join((_times(life), *(words for _, _, words in hits)))
             title = f' title="{quote(life.command)}"' if len(life.command) > _FITS else ""
-            text = _text_bar(life, signals, total_s).replace(" ", "&nbsp;")
+            text = _text_bar(life, signals, total_s, _HTML_WIDTH).replace(" ", "&nbsp;")
             yield (
                 f"<tr><td>{life.pid}</td><td>{life.ppid}</td><td{title}>{escape(life.command)}</td>"
                 f'<td>{_times(life).replace(" ", "&nbsp;")}</td><td>{_notes(life, signals)}</td><td class="t">'
@@ -75,7 +75,7 @@ def draw_text(summary: str, lives: Sequence[Life], unseen: int, signals: Sequenc
         lines.append(f"session {sid}, process group {pgid}")
         for life in members:
             notes = f" ({words})" if (words := _notes(life, signals)) else ""
-            bar = _text_bar(life, signals, total_s)
+            bar = _text_bar(life, signals, total_s, _WIDTH)
             lines.append(f"  {life.pid:>7} |{bar}| {_times(life)} {visible(life.command, 60)}{notes}")
     if len(lives) > MAX_ROWS:
         lines.append(f"and {len(lives) - MAX_ROWS} more")
@@ -84,15 +84,15 @@ def draw_text(summary: str, lives: Sequence[Life], unseen: int, signals: Sequenc
     return "\n".join(lines)
 
 
-def _text_bar(life: Life, signals: Sequence[Signalled], total_s: float) -> str:
+def _text_bar(life: Life, signals: Sequence[Signalled], total_s: float, width: int) -> str:
     end = total_s if life.end is None else life.end
-    first = min(_WIDTH - 1, int(_WIDTH * life.start / total_s))
-    last = max(first + 1, round(_WIDTH * end / total_s))
-    seen = max(first + 1, round(_WIDTH * life.last_seen / total_s)) if _is_uncertain(life) else last
+    first = min(width - 1, int(width * life.start / total_s))
+    last = max(first + 1, round(width * end / total_s))
+    seen = max(first + 1, round(width * life.last_seen / total_s)) if _is_uncertain(life) else last
     bar = list(" " * first + ("~" if life.adopted else "=") * (seen - first) + "-" * (last - seen))
-    bar += " " * (_WIDTH - len(bar))
+    bar += " " * (width - len(bar))
     for at_s, name in _hits(signals, life.pid):
-        bar[min(_WIDTH - 1, int(_WIDTH * at_s / total_s))] = _drawn(name)
+        bar[min(width - 1, int(width * at_s / total_s))] = _drawn(name)
     return "".join(bar)
 
 
@@ -154,11 +154,11 @@ def _times(life: Life) -> str:
 
 def _legend(lives: Sequence[Life], signals: Sequence[Signalled]) -> str:
     kinds = [
-        ("=", "", "a process", any(life.end is not None and not life.adopted for life in lives)),
-        ("~", ' class="o"', "an orphan, adopted by the guard", any(life.adopted for life in lives)),
+        ("<code>=</code>", "", "a process", any(life.end is not None and not life.adopted for life in lives)),
+        ("<code>~</code>", ' class="o"', "an orphan, adopted by the guard", any(life.adopted for life in lives)),
         ("", ' class="x"', "still there", any(life.end is None for life in lives)),
     ]
-    bars = [f"<span><code>{drawn}</code> <i{kind}></i>{words}</span>" for drawn, kind, words, there in kinds if there]
+    bars = [f"<span>{drawn} <i{kind}></i>{words}</span>" for drawn, kind, words, there in kinds if there]
     marks = [
         f"<span><code>{_drawn(sent.signal)}</code> <b{_mark(sent.signal)}></b>"
         f"{escape(sent.signal)} at {sent.at_s:.2f} s to {len(sent.pids)}</span>"
