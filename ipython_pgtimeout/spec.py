@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any
 
 from . import values
+from .shared import signals
 from .shared.protocol import Limits
 from .values import InputError
 
@@ -22,8 +23,8 @@ class Option:
     """The declaration of one field.
 
     ``parse`` turns what a user gives into a quantity; ``default`` is written as a user would write it. The rest is for
-    a magic's line: ``flags`` (none for a positional field), ``metavar`` (None for a switch), ``choices``, and
-    ``parse_text`` where the line does not hold the value itself but says where it is.
+    a magic's line: ``flags`` (none for a positional field), ``metavar`` (None for a switch), ``choices`` (not always
+    all that there are), and ``parse_text`` where the line does not hold the value itself but says where it is.
     """
 
     name: str
@@ -35,6 +36,11 @@ class Option:
     choices: tuple[str, ...] = ()
     is_repeated: bool = False
     parse_text: Callable[[str], Any] | None = None
+
+    @property
+    def suggestions(self) -> tuple[str, ...]:
+        """What completion offers as its value: the choices, or at least the default."""
+        return self.choices or ((self.default,) if isinstance(self.default, str) else ())
 
     @property
     def is_configurable(self) -> bool:
@@ -78,7 +84,13 @@ class Spec:
         help="how long the command may take: 30, 1.5, 30s, 500ms, 2m, 5m30s, 1h, 1d or inf",
     )
     signal: int = _declare(
-        "TERM", values.parse_signal, "-s", "--signal", metavar="SIG", help="the first signal at the deadline"
+        "TERM",
+        values.parse_signal,
+        "-s",
+        "--signal",
+        metavar="SIG",
+        help="the first signal at the deadline",
+        choices=signals.NAMES,
     )
     kill_after: float = _declare(
         "2s",
@@ -103,6 +115,7 @@ class Spec:
         "--shell",
         metavar="PROGRAM",
         help="the program that runs the script, by -c SCRIPT; bash, or sh where there is no bash",
+        choices=("bash", "sh", "zsh"),
     )
     strict: bool = _declare(
         False, values.parse_flag, "--strict", help="stop at the first error, as set -euo pipefail does"

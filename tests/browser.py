@@ -1,4 +1,4 @@
-"""JupyterLab in a real browser, driven as a user drives it. No claims about the package here."""
+"""JupyterLab and Notebook 7 in a real browser, driven as a user drives them. No claims about the package here."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ _SETTINGS = {
 
 def missing_requirement() -> str:
     """The first requirement of these tests that is not installed; empty if all are."""
-    for module in ("playwright", "jupyterlab"):
+    for module in ("playwright", "jupyterlab", "notebook"):
         if importlib.util.find_spec(module) is None:
             return module
     return "" if _browser() else "chromium"
@@ -182,31 +182,36 @@ class Lab:
         return None
 
     @contextlib.contextmanager
+    def page(self, width: int = 1100) -> Iterator[Page]:
+        """A page that shares nothing with another."""
+        context = self._browser.new_context(viewport={"width": width, "height": 1000}, device_scale_factor=1.5)
+        try:
+            yield context.new_page()
+        finally:
+            context.close()
+
+    @contextlib.contextmanager
     def notebook(
-        self, *cells: str, name: str = "", dark: bool = False, width: int = 1100, in_lab: bool = True
+        self, *cells: str, name: str = "", dark: bool = False, width: int = 1100, app: str = "lab"
     ) -> Iterator[Notebook]:
-        """Open a new notebook with these cells in a page of its own, in JupyterLab or in Notebook 7. A cell before them
-        has loaded the extension."""
+        """Open a new notebook with these cells in a page of its own. A cell before them has loaded the extension.
+        ``app`` is ``lab``, or ``notebooks`` for Notebook 7."""
         name = name or f"{secrets.token_hex(4)}.ipynb"
         made: Any = nbformat.v4.new_notebook(  # type: ignore[no-untyped-call]
             cells=[nbformat.v4.new_code_cell(cell) for cell in (LOAD, *cells)],  # type: ignore[no-untyped-call]
             metadata={"kernelspec": {"name": "python3", "display_name": "Python 3"}},
         )
         (self.notebooks / name).write_text(nbformat.writes(made))  # type: ignore[no-untyped-call]
-        context = self._browser.new_context(viewport={"width": width, "height": 1000}, device_scale_factor=1.5)
-        page = context.new_page()
+        place = f"lab/workspaces/{secrets.token_hex(4)}/tree" if app == "lab" else app
         try:
-            path = f"lab/workspaces/{secrets.token_hex(4)}/tree" if in_lab else "notebooks"
-            page.goto(f"{self._url}{path}/{name}?token={self._token}")
-            shown = Notebook(self, page, name)
-            shown.set_theme(dark)
-            shown.run_to_end(0)
-            if not in_lab:
-                shown.errors.clear()  # Notebook 7.6 raises one of its own at its start
-            yield shown
-            assert not shown.errors
+            with self.page(width) as page:
+                page.goto(f"{self._url}{place}/{name}?token={self._token}")
+                shown = Notebook(self, page, name)
+                shown.set_theme(dark)
+                shown.run_to_end(0)
+                yield shown
+                assert app != "lab" or not shown.errors  # Notebook 7.6 has errors of its own when it loads settings
         finally:
-            context.close()
             for session in self.request("api/sessions") or []:
                 self.request(f"api/sessions/{session['id']}", "DELETE")
 
@@ -248,6 +253,12 @@ class Notebook:
         self.page.locator(f'.jp-NotebookPanel-toolbar [data-jp-item-name="{button}"]').locator(
             "button, jp-button"
         ).first.click()
+
+    def save_and_reload(self) -> None:
+        """Save the notebook and load its page again."""
+        self.page.evaluate("jupyterapp.commands.execute('docmanager:save')")
+        self.page.reload()
+        self.wait_idle()
 
     def confirm(self) -> None:
         """Accept the dialog that asks for confirmation."""

@@ -66,7 +66,7 @@ def test_output_streams_and_one_status_is_updated_until_it_is_the_summary(lab: L
         assert elapsed_s == sorted(elapsed_s)
         assert len(set(elapsed_s)) >= 3
         notebook.wait_over(1)
-        assert re.fullmatch(r"● exit code 0 \(3\.\d s\)", status.inner_text().strip())
+        assert re.fullmatch(r"● exit code 0 \(3\.\d\xa0s\)", status.inner_text().strip())
         assert "step 7" in "".join(output.all_inner_texts())
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import os
 import time
 from collections.abc import Iterator
@@ -44,7 +45,11 @@ HOSTILE = "<img src=x onerror=evil=1><script>evil=1</script>\"'&amp;\u202e\x1b[3
 HOSTILE_FILE = '<b id=evil>&"x'  # about as long as a process's name can be
 INJECTED = ".jp-OutputArea :is(img, script, #evil)"
 
+MATHEMATICS = r"x $a_1$ $$a_2$$ \(a_3\) \[a_4\] \begin{align}a_5\end{align} $a_6$"
+TYPESET = "mjx-container, .MathJax, .katex"
+
 SEEN = "e => { const b = e.getBoundingClientRect(); return e.contains(document.elementFromPoint(b.x + 9, b.y + 9)); }"
+LEFT = "e => { const r = document.createRange(); r.selectNodeContents(e); return r.getBoundingClientRect().x; }"
 CONTRASTS = """
 root => {
   const rgba = text => { const n = text.match(/[\\d.]+/g).map(Number); return n.length > 3 ? n : [...n, 1]; };
@@ -91,7 +96,8 @@ def test_the_timeline_is_folded_and_shows_bars_and_marks(lab: Lab) -> None:
         notebook.run_to_end(1)
         shown = notebook.run_to_end(2)
         recorded = int(notebook.run_to_end(3).inner_text())
-        assert "timed out after 4 s: SIGTERM to 3 processes, SIGKILL to 1; all are gone" in shown.inner_text()
+        told = "timed out after 4\xa0s: SIGTERM to 3 processes, SIGKILL to 1; all are gone"
+        assert told in shown.inner_text()
         assert shown.locator("details[open]").count() == 0
         assert not shown.locator("table").is_visible()
         shown.locator("summary").click()
@@ -107,6 +113,46 @@ def test_the_timeline_is_folded_and_shows_bars_and_marks(lab: Lab) -> None:
         assert (at - scale["x"]) / scale["width"] == pytest.approx(4 / 6, abs=0.05)
         assert shown.get_by_title("SIGKILL at").count() == 1
         assert not overflows(notebook.cell(2).locator(".jp-OutputArea"))
+
+
+def test_the_dot_stands_where_the_text_of_the_output_begins(lab: Lab) -> None:
+    with lab.notebook("%%timeout_shell --result r 20\necho text; sleep 1.3", "r") as notebook:
+        notebook.run_to_end(1)
+        notebook.run_to_end(2)
+        status = notebook.cell(1).locator(STATUS).get_by_text("●").evaluate(LEFT)
+        text = notebook.output(1).get_by_text("text").evaluate(LEFT)
+        assert status == pytest.approx(text, abs=2)
+        assert notebook.output(2).locator("details").evaluate(LEFT) == pytest.approx(text, abs=2)
+
+
+def test_a_bar_that_erases_its_line_is_right_in_the_page_and_in_the_file(lab: Lab) -> None:
+    bar = "printf '\\r\\033[2K\\033[90m━━━━\\033[0m \\033[36m%s\\033[0m' {}; sleep 0.2"
+    frames = "; ".join(bar.format(eta) for eta in ("0:00:12, 1.5 MB/s", "0:00:09", "done"))
+    old = "import time\nfor eta in '0:00:12, 1.5 MB/s', 'done': print(end=f'\\r\\x1b[2K{eta}'); time.sleep(0.2)"
+    with lab.notebook(f"%%timeout_shell --pty --no-progress 20\n{frames}; echo", old) as notebook:
+        assert notebook.run_to_end(1).inner_text().strip() == "━━━━ done"
+        assert notebook.run_to_end(2).inner_text().strip() != "done"  # negative control: a page does not erase
+        notebook.save_and_reload()
+        assert notebook.output(1).inner_text().strip() == "━━━━ done"
+
+
+@pytest.mark.parametrize("width", [420, 1100])
+def test_the_bars_are_in_view_at_any_width(lab: Lab, width: int, tmp_path: Path) -> None:
+    """The screenshots go to the folder of PGTIMEOUT_SCREENSHOTS, too."""
+    with lab.notebook(BUILD, "r") as notebook:
+        notebook.page.evaluate("jupyterapp.shell.collapseLeft()")
+        notebook.run_to_end(1)
+        shown = show_timeline(notebook, 2)
+        notebook.page.set_viewport_size({"width": width, "height": 1000})
+        folder = Path(os.environ.get("PGTIMEOUT_SCREENSHOTS", tmp_path))
+        notebook.cell(2).screenshot(path=folder / f"timeline-{width}.png")
+        assert not overflows(shown.locator(".w"))
+        assert "orphan, SIGTERM, SIGKILL" in shown.inner_text()
+        for scale in shown.locator(".t").all():
+            box = scale.bounding_box()
+            assert box is not None
+            assert box["width"] > 150
+            assert box["x"] + box["width"] <= width
 
 
 def test_the_tree_shows_nested_boxes_and_its_links_stay_in_the_page(lab: Lab, mark: str) -> None:
@@ -156,6 +202,37 @@ def test_hostile_names_are_shown_as_plain_text(lab: Lab, mark: str) -> None:
             assert "\u202e" not in text
         assert notebook.page.locator(INJECTED).count() == 0
         assert notebook.page.evaluate("typeof window.evil") == "undefined"
+
+
+def in_old_markup(text: str) -> str:
+    """Cells with this text as it was shown before `markup.escape` broke mathematics up."""
+    return f"from IPython.display import HTML; HTML({'<p>' + html.escape(text) + '</p>'!r})"
+
+
+@pytest.mark.parametrize("app", ["lab", "notebooks"])
+def test_shell_text_is_not_typeset_as_mathematics(lab: Lab, mark: str, app: str) -> None:
+    """The last cell is the negative control: the text in old markup is typeset, and by then the others would be."""
+    sleeper = f"MATHEMATICS = {MATHEMATICS!r}\nimport subprocess\n"
+    sleeper += f"child = subprocess.Popen(['sh', '-c', 'sleep 1000; :', MATHEMATICS, {mark!r}])"
+    script = "bash -c 'sleep 1.5; :' \"$MATHEMATICS\""
+    cells = [
+        sleeper,
+        "%pgtree {child.pid}",
+        f"%%timeout_shell --env MATHEMATICS --result r 20\n{script}",
+        "r",
+        in_old_markup(MATHEMATICS),
+    ]
+    with lab.notebook(*cells, app=app) as notebook:
+        for cell in range(1, len(cells) + 1):
+            notebook.run_to_end(cell)
+        for _ in range(2):
+            control = notebook.output(5)
+            control.locator(TYPESET).nth(4).wait_for()
+            for cell, rows in ((2, ".p"), (4, ".pgt td")):
+                shown = notebook.output(cell)
+                assert shown.locator(TYPESET).count() == 0
+                assert MATHEMATICS in "".join(shown.locator(rows).all_text_contents())
+            notebook.save_and_reload()
 
 
 def test_the_checks_find_an_injection_and_pale_text(lab: Lab) -> None:

@@ -22,13 +22,13 @@ def lab() -> Iterator[Lab]:
     yield from open_lab()
 
 
-@pytest.fixture(params=["JupyterLab", "Notebook 7"])
-def in_lab(request: pytest.FixtureRequest) -> bool:
-    if request.param == "Notebook 7" and importlib.util.find_spec("notebook") is None:
+@pytest.fixture(params=["lab", "notebooks"], ids=["JupyterLab", "Notebook 7"])
+def app(request: pytest.FixtureRequest) -> str:
+    if request.param == "notebooks" and importlib.util.find_spec("notebook") is None:
         if os.environ.get("CI"):
             pytest.fail("no notebook")
         pytest.skip("no notebook")
-    return bool(request.param == "JupyterLab")
+    return str(request.param)
 
 
 def shown(notebook: Notebook, cell: int) -> list[str]:
@@ -46,9 +46,9 @@ def saved(notebook: Notebook, cell: int) -> list[Any]:
 
 
 @pytest.mark.parametrize("options", ["", "--pty "])
-def test_a_progress_bar_is_one_line_below_the_status(lab: Lab, in_lab: bool, options: str) -> None:
+def test_a_progress_bar_is_one_line_below_the_status(lab: Lab, app: str, options: str) -> None:
     redirect = "" if options else "exec >&2; "
-    with lab.notebook(f"%%timeout_shell {options}30\n{redirect}{BAR}", in_lab=in_lab) as notebook:
+    with lab.notebook(f"%%timeout_shell {options}30\n{redirect}{BAR}", app=app) as notebook:
         notebook.run(1)
         notebook.cell(1).locator(".pgtimeout-status").wait_for()
         assert wait_until(lambda: len(shown(notebook, 1)) == 2, 10)
@@ -76,8 +76,8 @@ def test_a_command_in_a_loop_clears_nothing_and_leaves_half_a_bar(lab: Lab) -> N
         assert bar == "step 25 of 25"
 
 
-def test_a_failure_is_told_once_and_the_status_is_facts(lab: Lab, in_lab: bool) -> None:
-    with lab.notebook("%%timeout_shell 2\necho a; sleep 9", "%%timeout_shell 9\necho quick", in_lab=in_lab) as notebook:
+def test_a_failure_is_told_once_and_the_status_is_facts(lab: Lab, app: str) -> None:
+    with lab.notebook("%%timeout_shell 2\necho a; sleep 9", "%%timeout_shell 9\necho quick", app=app) as notebook:
         notebook.run_to_end(1)
         texts = shown(notebook, 1)
         assert texts[1] == "a"

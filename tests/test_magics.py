@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -63,26 +64,77 @@ def test_help_in_a_command_belongs_to_the_command(kernel: Kernel) -> None:
 
 
 def _completions(kernel: Kernel, code: str) -> list[str]:
-    reply = kernel.client.complete(code, len(code), reply=True, timeout=20)["content"]
-    start = reply["cursor_start"]
-    return sorted({code[:start] + match for match in reply["matches"]})
+    """What the line with the cursor, a `|` in ``code``, can become."""
+    code, cursor = code.replace("|", ""), code.index("|")
+    reply = kernel.client.complete(code, cursor, reply=True, timeout=20)["content"]
+    line = code[:cursor].rpartition("\n")[2]
+    start = reply["cursor_start"] - (cursor - len(line))
+    return sorted({line[:start] + match for match in reply["matches"]})
+
+
+@pytest.fixture(params=["jedi", "no jedi", "no jedi, one line"])
+def completer(kernel: Kernel, request: pytest.FixtureRequest) -> Iterator[Kernel]:
+    """A kernel with each of the completers that IPython and ipykernel have. The last one sees one line alone."""
+    jedi, cell = "IPCompleter.use_jedi", "IPythonKernel.use_experimental_completions"
+    kernel.run(f"%config {jedi} = {request.param == 'jedi'}\n%config {cell} = {'one line' not in request.param}")
+    yield kernel
+    kernel.run(f"%config {jedi} = True\n%config {cell} = True")
 
 
 @pytest.mark.parametrize(
     ("code", "expected"),
     [
-        ("%%timeout_shell --lef", ["%%timeout_shell --leftovers"]),
-        ("%run_timed --lef", ["%run_timed --leftovers"]),
-        ("%run_timed --leftovers ", [f"%run_timed --leftovers {word}" for word in ("kill", "leave", "wait")]),
-        ("%%timeout_shell --leftovers k", ["%%timeout_shell --leftovers kill"]),
-        ("%%timeout_shell 30 --no-r", ["%%timeout_shell 30 --no-raise", "%%timeout_shell 30 --no-raise-error"]),
-        ("%run_ti", ["%run_timed"]),
-        ("%%timeout_s", ["%%timeout_shell"]),
+        ("%%timeout_shell --lef|", ["--leftovers"]),
+        ("%%timeout_shell --lef|\necho", ["--leftovers"]),
+        ("%run_timed --lef|", ["--leftovers"]),
+        ("run_timed --lef|", ["--leftovers"]),
+        ("x = 1\nr = %run_timed --ki|", ["--kill-after"]),
+        ("%%timeout_shell 30 --no-r|", ["--no-raise", "--no-raise-error"]),
+        ("%%timeout_shell --|", [flag for option in spec.OPTIONS for flag in option.flags if flag.startswith("--")]),
+        ("%%timeout_shell |", [flag for option in spec.OPTIONS for flag in option.flags]),
+        ("%%timeout_shell --strict -k 2s -|", [flag for option in spec.OPTIONS for flag in option.flags]),
+        ("%run_timed --leftovers |", ["kill", "leave", "wait"]),
+        ("%%timeout_shell --leftovers k|", ["kill"]),
+        ("r = %run_timed --leftovers=k|", ["kill"]),
+        ("%run_timed -s te|", ["TERM"]),
+        ("%run_timed --signal RTM|", ["RTMAX", "RTMIN"]),
+        ("%%timeout_shell --shell |", ["bash", "sh", "zsh"]),
+        ("%%timeout_shell --max-output |", ["1MB"]),
+        ("%run_timed --env 'a b' --idl|", ["--idle"]),
+        ("%%timeout_shell --env my_te|", ["my_text"]),
+        ("%%timeout_shell --cwd {here}/f|", ["{here}/folder/"]),
+        ("%%timeout_shell --log {here}/f|", ["{here}/file", "{here}/folder"]),
+        ("%%timeout_shell --log {here}/file|", ["{here}/file"]),
     ],
 )
-def test_options_values_and_magics_are_completed(kernel: Kernel, code: str, expected: list[str]) -> None:
-    """IPython's own matchers may offer more, because they read the line as Python."""
-    assert set(expected) <= set(_completions(kernel, code))
+def test_options_and_their_values_are_completed_and_nothing_else(
+    completer: Kernel, tmp_path: Path, code: str, expected: list[str]
+) -> None:
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "file").touch()
+    completer.run("my_text = 'x'")
+    code = code.replace("{here}", str(tmp_path))
+    line = code.partition("|")[0].rpartition("\n")[2]
+    before = line[: len(line) - len(re.split(r"[\s=]", line)[-1])]
+    assert _completions(completer, code) == sorted(before + each.replace("{here}", str(tmp_path)) for each in expected)
+
+
+def test_the_command_of_a_line_and_the_magics_are_completed_by_ipython(completer: Kernel, tmp_path: Path) -> None:
+    assert "%run_timed" in _completions(completer, "%run_ti|")
+    assert "%%timeout_shell" in _completions(completer, "%%timeout_s|")
+    assert not [match for match in _completions(completer, "%run_timed 30 cat --|") if "--leftovers" in match]
+    (tmp_path / "file").touch()
+    assert f"%run_timed 30 cat {tmp_path}/file" in _completions(completer, f"%run_timed 30 cat {tmp_path}/f|")
+
+
+def test_completion_does_not_wait_for_jedi(fresh_kernel: Kernel) -> None:
+    """Its first call takes seconds."""
+    fresh_kernel.run("import jedi\ncalls = []\njedi.Interpreter = lambda *given, **more: calls.append(given)")
+    for code in ("%%timeout_shell --lef|", "r = %run_timed --leftovers |", "%run_timed --cwd /|"):
+        assert _completions(fresh_kernel, code)
+    assert fresh_kernel.value("calls") == "[]"
+    _completions(fresh_kernel, "calls.app|")
+    assert fresh_kernel.value("calls") != "[]"
 
 
 def test_config_sets_the_defaults(fresh_kernel: Kernel) -> None:
@@ -129,7 +181,8 @@ def test_unload_removes_the_magics_and_the_helpers_and_load_brings_them_back(ker
         assert "not found" in kernel.execute("%%timeout_shell 5\ntrue").text
         assert "not found" in kernel.execute("%%timeout_shell --help").text
         assert kernel.value("get_ipython().input_transformers_post") == "[]"
-        assert "%run_timed" not in _completions(kernel, "%run_ti")
+        assert "%run_timed" not in _completions(kernel, "%run_ti|")
+        assert "%run_timed --leftovers" not in _completions(kernel, "%run_timed --lef|")
         assert wait_until(lambda: not named_children(kernel.pid, "pgtimeout"), 10)
         kernel.run("%load_ext ipython_pgtimeout")
         kernel.run("%run_timed 5 true")
@@ -141,7 +194,8 @@ def test_reload_keeps_one_of_everything(kernel: Kernel) -> None:
         assert kernel.value("get_ipython().run_line_magic('run_timed', '5 echo hi').stdout") == "'hi\\n'"
     expression = "[type(c).__name__ for c in get_ipython().configurables].count('PgTimeout')"
     assert kernel.value(expression) == "1"
-    assert _completions(kernel, "%run_timed --lef") == ["%run_timed --leftovers"]
+    assert kernel.value("len(get_ipython().Completer.custom_matchers)") == "1"
+    assert _completions(kernel, "%run_timed --lef|") == ["%run_timed --leftovers"]
     assert wait_until(lambda: len(named_children(kernel.pid, "pgtimeout")) == 1, 10)
 
 

@@ -255,7 +255,7 @@ def test_an_invalid_option_is_refused_in_one_line(line: str, words: str) -> None
 
 def test_every_option_is_completed_and_has_one_reference_entry() -> None:
     flags = [flag for option in spec.OPTIONS for flag in option.flags]
-    assert sorted(lines.complete(" 30 --")) == sorted(flags)
+    assert lines.complete("30 -", False, ()) == ("-", flags)
     assert len(set(flags)) == len(flags)
     text = lines.reference("%%usage", "What it does.", {"kill_after": "7s"})
     entries = [line for line in text.splitlines() if line.startswith("-")]
@@ -264,15 +264,30 @@ def test_every_option_is_completed_and_has_one_reference_entry() -> None:
 
 
 @pytest.mark.parametrize(
-    ("line", "offered"),
-    [
-        (" --leftovers ", list(values.LEFTOVERS)),
-        (" --leftovers le", list(values.LEFTOVERS)),
-        (" 30 --cwd ", []),
-    ],
+    "option", [option for option in spec.OPTIONS if option.metavar], ids=lambda option: option.name
 )
-def test_the_value_of_an_option_is_completed_by_its_choices(line: str, offered: list[str]) -> None:
-    assert lines.complete(line) == offered
+def test_what_is_offered_as_a_value_is_accepted(option: spec.Option) -> None:
+    for flag in option.flags:
+        word, offered = lines.complete(f"{flag} ", False, ["some_name"])
+        assert word == ""
+        assert offered
+        for text in offered:
+            option.parsed(given if isinstance(given := option.parsed_text(text), str) else {"A": "b"})
+
+
+@pytest.mark.parametrize("line", ["30 --l", "30 cat --leftovers ", "--env 'a --l", "--strict=k", "--banana k", "3"])
+def test_nothing_is_offered_in_the_command_in_quotes_and_after_mistakes(line: str) -> None:
+    assert lines.complete(line, True, ["k", "l"])[1] == []
+
+
+def test_paths_are_quoted_where_they_must_be(tmp_path: Path) -> None:
+    (tmp_path / "a b").mkdir()
+    (tmp_path / "a*c").touch()
+    _, offered = lines.complete(f"--cwd {tmp_path}/a", False, ())
+    assert offered == [f"'{tmp_path}/a b/'"]
+    assert lines.split(f"--cwd {offered[0]} 30", verbatim=False)[0]["cwd"] == f"{tmp_path}/a b/"
+    _, offered = lines.complete(f"--log {tmp_path}/a*", False, ())
+    assert offered == [f"'{tmp_path}/a*c'"]
 
 
 def test_the_readme_lists_every_option_with_its_default() -> None:

@@ -16,9 +16,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ipython_pgtimeout import Life, Result, run, wording
+from ipython_pgtimeout import Life, Result, Signalled, run, wording
 from ipython_pgtimeout.helper.lives import MAX_LIVES
-from ipython_pgtimeout.pictures import markup
+from ipython_pgtimeout.pictures import markup, timeline
 from ipython_pgtimeout.pictures.tree import Tree
 from ipython_pgtimeout.shared.records import COMMAND_BYTES
 
@@ -129,9 +129,9 @@ class Page(html.parser.HTMLParser):
 
 KNOWN_TAGS = {
     *("div", "span", "details", "summary", "style", "table", "tbody", "tr", "th", "td", "i", "b", "p", "progress"),
-    *("ul", "li", "small", "a"),
+    *("ul", "li", "small", "a", "code"),
 }
-KNOWN_ATTRIBUTES = {"class", "style", "title", "colspan", "id", "href", "value", "max", "open"}
+KNOWN_ATTRIBUTES = {"role", "aria-label", "class", "style", "title", "colspan", "id", "href", "value", "max", "open"}
 
 
 def assert_inert(source: str) -> Page:
@@ -175,10 +175,19 @@ def test_hostile_names_are_inert_in_the_timeline() -> None:
 
 @given(text=st.text())
 def test_escaped_text_has_no_markup_and_no_hidden_characters(text: str) -> None:
-    escaped = markup.escape(text, 10_000)
-    assert not set(escaped) & set("<>\"'\n\r\t\0\x1b\u202e\u2066\u200b")
-    assert not re.search(r"&(?!amp;|lt;|gt;|quot;|#x27;)", escaped)
-    assert Page(escaped).tags == []
+    quoted = markup.quote(text, 10_000)
+    assert not set(quoted) & set("<>\"'\n\r\t\0\x1b\u202e\u2066\u200b")
+    assert not re.search(r"&(?!amp;|lt;|gt;|quot;|#x27;)", quoted)
+    assert Page(quoted).tags == []
+    page = assert_inert(markup.escape(text, 10_000))
+    assert set(page.tags) <= {"span"}
+    assert page.text == wording.visible(text, 10_000)
+
+
+@given(text=st.text(alphabet="$\\()[]{}begin a_1"))
+def test_no_node_of_escaped_text_has_two_delimiters_of_mathematics(text: str) -> None:
+    nodes = re.split("<[^>]*>", markup.escape(text))
+    assert all(len(node) == 1 for node in nodes if set(node) & set("$\\"))
 
 
 @given(text=st.text(max_size=50))
@@ -197,11 +206,33 @@ def test_sizes_have_a_suitable_unit(size: float, words: str) -> None:
     assert wording.format_bytes(size) == words
 
 
+def test_without_styles_the_words_and_the_bars_of_a_timeline_remain() -> None:
+    """A code host and an untrusted notebook strip styles, classes and titles; a screen reader sees none."""
+    plain, orphan, left = Life(3, 1, 3, 3, "sh", 0, 1.5, 2, False), Life(4, 2, 3, 3, "a", 0, 4, 4, True), 5
+    lives = plain, orphan, Life(left, 3, 3, 3, "sudo", 1, 4, None, False)
+    signals = Signalled(3, "SIGTERM", [orphan.pid]), Signalled(4, "SIGKILL", [orphan.pid])
+    source = timeline.draw_html("timed out", False, lives, 0, signals, 4.0)
+    words = " ".join(assert_inert(re.sub("<(?=/?t[hrd])", " <", source)).text.replace("\xa0", " ").split())
+    assert "from–to notes 0 s to 4.0 s session 3" in words
+    assert "3 1 sh 0.0–≤2.0 s ========-- 4" in words
+    assert "4 2 a 0.0–4.0 s orphan, SIGTERM, SIGKILL ~~~~~~~~~~~~~~~!~~~K 5" in words
+    assert "5 3 sudo from 1.0 s still there ===============" in words
+    assert words.endswith("an end lies in the part drawn faint (-)")
+    assert '<div role="img" aria-label="0.0–4.0 s, SIGTERM at 3.00 s, SIGKILL at 4.00 s">' in source
+
+
+def test_the_text_of_a_timeline_has_the_same_notes() -> None:
+    result = run("trap '' TERM; (sleep 60 &); sleep 0.2; sleep 61; :", 0.5, kill_after=0.1)
+    lines = result.timeline().splitlines()
+    assert re.search(r"sleep 60 \(orphan, SIGTERM, SIGKILL\)$|sleep 60 \(orphan, SIGTERM\)$", "\n".join(lines), re.M)
+
+
 def test_the_html_of_a_result_is_small_and_folded() -> None:
     result = run("sleep 0.3 & sleep 0.3", 20)
     source = result._repr_mimebundle_()["text/html"]
     page = assert_inert(source)
     assert "details" in page.tags
     assert "open" not in page.attributes
-    assert page.text.startswith("● exit code 0 (")
+    assert re.match(r"● exit code 0 \(0\.\d\xa0s\)", page.text), "a number and its unit must not be parted"
+    assert "\xa0" not in result._repr_mimebundle_()["text/plain"]
     assert len(source) < 5000

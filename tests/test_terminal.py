@@ -83,6 +83,27 @@ def _states(sent: str) -> list[list[str]]:
     return [_rows(sent[: found.end()]) for found in re.finditer(r"(running|waiting|SIG\w+ sent)[^\r\n]* B", sent)]
 
 
+def test_tab_completes_an_option_at_the_prompt(tmp_path: Path) -> None:
+    """The prompt as people use it, with its own completer and without the plain one's line editing."""
+    environment = {**os.environ, "IPYTHONDIR": str(tmp_path), "TERM": "xterm", "PROMPT_TOOLKIT_NO_CPR": "1"}
+    command = ["-m", "IPython", "--no-banner", "--no-confirm-exit", "--colors=NoColor"]
+    child: Any = pexpect.spawn(
+        sys.executable, command, env=environment, encoding="utf-8", timeout=20, dimensions=(50, 200)
+    )
+    with contextlib.closing(child):
+        child.expect(r"In \[1\]:", timeout=START_S)
+        child.send("%load_ext ipython_pgtimeout\r")
+        child.expect(r"In \[2\]:")
+        child.send("r = %run_timed --lefto\t")
+        child.expect("vers")
+        child.send(" k\t")
+        child.expect("ill")
+        child.send(" 30 true\r")
+        child.expect(r"In \[3\]:")
+        child.send("r.returncode, r.reason\r")
+        child.expect(r"\(0, 'exited'\)")
+
+
 def _sleeping(mark: str) -> list[psutil.Process]:
     """The marked `sleep` processes. The shell is left out, because its script holds the mark before it is run."""
     found = []

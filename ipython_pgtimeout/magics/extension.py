@@ -7,6 +7,7 @@ import os
 import re
 from typing import TYPE_CHECKING, Any
 
+from IPython.core.completer import CompletionContext, SimpleCompletion, completion_matcher
 from IPython.core.error import UsageError
 
 from ..caller.blocking import run_to_end
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 TREE_MAGIC = "pgtree"
 _CELL_USAGE = f"%%{CELL_MAGIC} [options] TIMEOUT"
 _LINE_USAGE = f"%{LINE_MAGIC} [options] TIMEOUT COMMAND"
-_COMPLETED = (f"%%{CELL_MAGIC}", f"%{LINE_MAGIC}")
+_MAGIC_LINE = re.compile(rf"\s*(%%{CELL_MAGIC}|(?:[^=]*=\s*%|%?){LINE_MAGIC})\s+(.*)")
 
 
 class Extension:
@@ -60,8 +61,7 @@ class Extension:
             self._ip.register_magic_function(magic, kind, magic.__name__)
         self._ip.configurables.append(self._defaults)
         self._ip.input_transformers_post.append(_pass_empty_body)
-        for key in _COMPLETED:
-            self._ip.set_hook("complete_command", self._complete, str_key=key)
+        self._ip.Completer.custom_matchers.append(self._complete)
 
     def unregister(self) -> None:
         self._ip.magics_manager.magics["cell"].pop(CELL_MAGIC, None)
@@ -69,13 +69,19 @@ class Extension:
             self._ip.magics_manager.magics["line"].pop(name, None)
         self._ip.configurables.remove(self._defaults)
         self._ip.input_transformers_post.remove(_pass_empty_body)
-        for key in _COMPLETED:
-            self._ip.strdispatchers["complete_command"].strs.pop(key, None)
+        self._ip.Completer.custom_matchers.remove(self._complete)
 
-    @staticmethod
-    def _complete(_ip: InteractiveShell, event: Any) -> list[str]:
-        typed = event.text_until_cursor.lstrip()
-        return lines.complete(typed[len(event.command) :])
+    # The first of IPython's matchers. If it offers anything, the others are not asked: they read the line as Python,
+    # and the first call of jedi takes seconds.
+    @completion_matcher(identifier="ipython_pgtimeout", priority=100, api_version=2)  # type: ignore[untyped-decorator]
+    def _complete(self, context: CompletionContext) -> dict[str, Any]:
+        match = _MAGIC_LINE.fullmatch(context.text_until_cursor)
+        if match is None:
+            return {"completions": []}
+        variables = self._ip.user_ns.keys() - self._ip.user_ns_hidden.keys()
+        word, offered = lines.complete(match[2], not match[1].startswith("%%"), variables)
+        completions = [SimpleCompletion(text=text, type="option") for text in offered]
+        return {"completions": completions, "matched_fragment": word, "suppress": True}
 
     def _run(self, line: str, cell: str | None) -> Result | None:
         """Both magics; ``cell`` is None for the line magic, whose command stands in the line. None after --help."""

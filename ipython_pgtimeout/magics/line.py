@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import difflib
+import glob
+import os
 import re
 import shlex
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from ..spec import FIELDS, OPTIONS, TIMEOUT, Option
@@ -13,6 +15,9 @@ from ..values import InputError
 
 _BY_FLAG = {flag: option for option in OPTIONS for flag in option.flags}
 _HELP = ("-h", "--help")
+_NAMES = ("NAME", "NAME[=VALUE]")
+_PATHS = {"DIR": "*/", "FILE": "*"}
+_LAST_WORD = re.compile(r"\S*\Z")
 _QUOTING = re.compile(r"[\\'\"]")
 _WORD = re.compile(r"""(?:[^\s"'\\]|\\.|"(?:[^"\\]|\\.)*"|'[^']*')+""")
 
@@ -86,14 +91,39 @@ def _word(line: str, position: int) -> tuple[str, int]:
     return "".join(shlex.split(word)) if _QUOTING.search(word) else word, match.end()
 
 
-def complete(line: str) -> list[str]:
-    """What may stand at the end of ``line``, which is all that is typed so far after the magic's name."""
-    words = line.split()
-    before = words[-1] if words and line[-1:].isspace() else words[-2] if len(words) > 1 else ""
-    option = _BY_FLAG.get(before)
-    if option is not None and option.metavar is not None:
-        return list(option.choices)
-    return list(_BY_FLAG)
+def complete(line: str, verbatim: bool, variables: Iterable[str]) -> tuple[str, list[str]]:
+    """What may stand at the end of ``line``, which is all that is typed so far after the magic's name.
+
+    Returns the part of a word that is to be replaced, and options, or values of the option before it. There are none
+    within quotes and in the command of a ``verbatim`` line.
+    """
+    word = _LAST_WORD.findall(line)[0]
+    before, position = line[: len(line) - len(word)], 0
+    option: Option | None = None  # the one that waits for its value
+    while (position := _skip_blanks(before, position)) < len(before):
+        try:
+            earlier, position = _word(before, position)
+        except InputError:
+            return word, []
+        if option is not None:
+            option = None
+        elif earlier.startswith("-"):
+            option = _with_value(earlier)
+        elif verbatim:
+            return word, []
+    flag, equals, text = word.partition("=")
+    if option is None and equals:
+        option, word = _with_value(flag), text
+    if option is not None and option.metavar in _PATHS:
+        found = glob.glob(glob.escape(os.path.expanduser(word)) + _PATHS[option.metavar])
+        return word, [shlex.quote(path) for path in found]
+    offered = _BY_FLAG if option is None else variables if option.metavar in _NAMES else option.suggestions
+    return word, [text for text in offered if text.lower().startswith(word.lower())]
+
+
+def _with_value(flag: str) -> Option | None:
+    option = _BY_FLAG.get(flag)
+    return None if option is None or option.metavar is None else option
 
 
 def reference(usage: str, summary: str, defaults: Mapping[str, object]) -> str:

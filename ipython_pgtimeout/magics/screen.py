@@ -7,6 +7,7 @@ piece: a ``\\r`` can't reach back over a display. This is done only if the cell 
 
 from __future__ import annotations
 
+import collections
 import itertools
 import json
 import shutil
@@ -14,6 +15,7 @@ import sys
 from typing import Any, ClassVar
 
 from ..caller.output import Pace, Stream
+from .erasing import Eraser
 
 _MOST_SHOWN_AGAIN = 100_000
 """In characters. More than that stays where it is, above the status: to show it again would hold the output up."""
@@ -70,8 +72,12 @@ class Page(Screen):
         self._head: list[tuple[Stream, str]] | None = [] if is_whole_cell else None
         """What has been shown before the status; None if it must stay where it is."""
         self._head_size = 0
+        self._erasers = collections.defaultdict[Stream, Eraser](Eraser)
 
     def _print(self, stream: Stream, text: str) -> None:
+        text = self._erasers[stream].feed(text)
+        if not text:
+            return
         super()._print(stream, text)
         if self._head is not None:
             self._head.append((stream, text))

@@ -9,7 +9,7 @@ import math
 import time
 from collections.abc import Iterable
 
-from ..pictures.markup import dot, escape, style
+from ..pictures.markup import escape, style, verdict
 from ..result import Result
 from ..shared.protocol import Status
 from ..wording import count, format_bytes, format_limit, visible
@@ -58,7 +58,7 @@ class LiveStatus:
         facts that are not in the summary. Returns whether the summary was put."""
         if result is not None and not is_told:
             text = result.summary()
-            return self._screen.end_status(text, _html(f"{dot(result.ok)} {escape(text, 500)}"))
+            return self._screen.end_status(text, _html(verdict(text, result.ok)))
         facts = [f"{_clock(self._started_at)} to {_clock(time.time(), self._started_at)}"]
         if result is not None:
             facts.append(f"CPU {result.cpu_time:.1f} s")
@@ -66,7 +66,7 @@ class LiveStatus:
                 facts.append(f"largest process {format_bytes(result.max_rss)}")
             facts.append(f"output {format_bytes(result.stdout_bytes + result.stderr_bytes)}")
         ok = result is not None and result.ok
-        self._screen.end_status(" · ".join(facts), _html(f"{dot(ok)} {_unbroken(facts)}"))
+        self._screen.end_status(" · ".join(facts), _html(verdict(" · ".join(facts), ok)))
         return False
 
 

@@ -1,27 +1,41 @@
 """Text from commands is made safe for pages here, and nowhere else. This module also reads the pages' styles.
 
-A program chooses its own name and command line. They reach a page only through `escape`.
+A program chooses its own name and command line. They reach a page only through `escape` and `quote`.
 """
 
 from __future__ import annotations
 
 import functools
 import html
+import re
 from pathlib import Path
 
 from ..wording import visible
 
 _LONGEST = 160
+_MATHEMATICS = re.compile(r"[$\\]")
+_TIME = re.compile(r"(?<=\d) s\b")
 
 
 def escape(text: object, longest: int = _LONGEST) -> str:
-    """For an element's text or a quoted attribute."""
+    r"""For an element's text.
+
+    Front ends typeset what is between two ``$``, or between ``\(`` and ``\)``, as mathematics. They look for it in each
+    text node by itself, so each of these characters gets a node of its own. Some drop the classes that would forbid it.
+    """
+    return _MATHEMATICS.sub(r"<span>\g<0></span>", quote(text, longest))
+
+
+def quote(text: object, longest: int = _LONGEST) -> str:
+    """For an attribute in quotes."""
     return html.escape(visible(str(text), longest), quote=True)
 
 
-def dot(ok: bool) -> str:
-    """Green or red, in tones that stand out on light and dark."""
-    return f'<span style="color:{"#2e9e5b" if ok else "#d9534f"}">●</span>'
+def verdict(sentence: str, ok: bool) -> str:
+    """How a command ended: a dot, green or red in tones that stand out on light and dark, and the sentence. A number
+    and its unit stay in one line."""
+    colour = "#2e9e5b" if ok else "#d9534f"
+    return f'<span style="color:{colour}">●</span> {_TIME.sub("&nbsp;s", escape(sentence, 500))}'
 
 
 @functools.cache

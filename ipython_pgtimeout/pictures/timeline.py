@@ -7,29 +7,30 @@ from collections.abc import Iterator, Sequence
 
 from ..shared.records import Life, Signalled
 from ..wording import count, visible
-from .markup import dot, escape, style
+from .markup import escape, quote, style, verdict
 
 MAX_ROWS = 500
-_WIDTH = 40
+_WIDTH, _HTML_WIDTH = 40, 20
 _UNCERTAIN_S = 0.05
-_FITS = 40
+_FITS = 24
 """How long a command line can be and still be seen whole in its column."""
 
 
 def draw_html(
     summary: str, ok: bool, lives: Sequence[Life], unseen: int, signals: Sequence[Signalled], duration_s: float
 ) -> str:
-    """The summary, and folded under it the timeline as a table that still reads where styles are stripped."""
-    told = f"{dot(ok)} {escape(summary, 500)}"
+    """The summary, and folded under it the timeline as a table that still reads where styles are stripped: what is in
+    ``code`` elements, as `draw_text` draws it, is hidden by the styles."""
+    told = verdict(summary, ok)
     if not lives:
         return f'<div class="pgt">{told}</div>'
     head = (
-        '<tr class="n"><th>process</th><th>parent</th><th>command</th><th>from–to</th>'
-        f"<th>0 s<span>{duration_s:.1f} s</span></th></tr>"
+        '<tr class="n"><th>process</th><th>parent</th><th>command</th><th>from–to</th><th>notes</th>'
+        f"<th><div><span>0 s</span> to <span>{duration_s:.1f} s</span></div></th></tr>"
     )
     rows = "".join(_html_rows(lives[:MAX_ROWS], signals, duration_s))
     more = f"<p>and {len(lives) - MAX_ROWS} more</p>" if len(lives) > MAX_ROWS else ""
-    sampled = f"<p>{words}</p>" if (words := _describe_sample(lives, unseen, "faint")) else ""
+    sampled = f"<p>{words}</p>" if (words := _describe_sample(lives, unseen, "faint<code> (-)</code>")) else ""
     return (
         f'<div class="pgt">{style(__file__)}<details><summary>{told}</summary><div class="w"><table><tbody>{head}{rows}'
         f"</tbody></table></div>{more}<p>{_legend(lives, signals)}</p>{sampled}</details></div>"
@@ -39,22 +40,26 @@ def draw_html(
 def _html_rows(lives: Sequence[Life], signals: Sequence[Signalled], duration_s: float) -> Iterator[str]:
     total_s = max(duration_s, 0.001)
     for (sid, pgid), members in _grouped(lives):
-        yield f'<tr class="g"><th colspan="5">session {sid} · process group {pgid}</th></tr>'
+        yield f'<tr class="g"><th colspan="6">session {sid} · process group {pgid}</th></tr>'
         for life in members:
             end = total_s if life.end is None else life.end
             left, width = 100 * life.start / total_s, max(0.0, 100 * (end - life.start) / total_s)
             known = 100 if end == life.start else round(100 * (life.last_seen - life.start) / (end - life.start))
             fades = f";--known:{known}%" if _is_uncertain(life) else ""
             kind = ' class="x"' if life.end is None else ' class="o"' if life.adopted else ""
+            hits = [(at_s, name, f"{name} at {at_s:.2f} s") for at_s, name in _hits(signals, life.pid)]
             marks = "".join(
-                f'<b{_mark(name)} style="left:{100 * at_s / total_s:.1f}%" title="{name} at {at_s:.2f} s"></b>'
-                for at_s, name in _hits(signals, life.pid)
+                f'<b{_mark(name)} style="left:{100 * at_s / total_s:.1f}%" title="{words}"></b>'
+                for at_s, name, words in hits
             )
-            title = f' title="{escape(life.command)}"' if len(life.command) > _FITS else ""
+            label = ", ".join((_times(life), *(words for _, _, words in hits)))
+            title = f' title="{quote(life.command)}"' if len(life.command) > _FITS else ""
+            text = _text_bar(life, signals, total_s, _HTML_WIDTH).replace(" ", "&nbsp;")
             yield (
                 f"<tr><td>{life.pid}</td><td>{life.ppid}</td><td{title}>{escape(life.command)}</td>"
-                f'<td>{_times(life)}</td><td class="t">'
-                f'<i{kind} style="left:{left:.1f}%;width:{width:.1f}%{fades}"></i>{marks}</td></tr>'
+                f'<td>{_times(life).replace(" ", "&nbsp;")}</td><td>{_notes(life, signals)}</td><td class="t">'
+                f'<div role="img" aria-label="{label}"><code>{text}</code>'
+                f'<i{kind} style="left:{left:.1f}%;width:{width:.1f}%{fades}"></i>{marks}</div></td></tr>'
             )
 
 
@@ -69,21 +74,36 @@ def draw_text(summary: str, lives: Sequence[Life], unseen: int, signals: Sequenc
     for (sid, pgid), members in _grouped(lives[:MAX_ROWS]):
         lines.append(f"session {sid}, process group {pgid}")
         for life in members:
-            end = total_s if life.end is None else life.end
-            first = min(_WIDTH - 1, int(_WIDTH * life.start / total_s))
-            last = max(first + 1, round(_WIDTH * end / total_s))
-            seen = max(first + 1, round(_WIDTH * life.last_seen / total_s)) if _is_uncertain(life) else last
-            bar = list(" " * first + ("~" if life.adopted else "=") * (seen - first) + "-" * (last - seen))
-            bar += " " * (_WIDTH - len(bar))
-            for at_s, name in _hits(signals, life.pid):
-                bar[min(_WIDTH - 1, int(_WIDTH * at_s / total_s))] = "K" if name == "SIGKILL" else "!"
-            adopted = " (orphan)" if life.adopted else ""
-            lines.append(f"  {life.pid:>7} |{''.join(bar)}| {_times(life)} {visible(life.command, 60)}{adopted}")
+            notes = f" ({words})" if (words := _notes(life, signals)) else ""
+            bar = _text_bar(life, signals, total_s, _WIDTH)
+            lines.append(f"  {life.pid:>7} |{bar}| {_times(life)} {visible(life.command, 60)}{notes}")
     if len(lives) > MAX_ROWS:
         lines.append(f"and {len(lives) - MAX_ROWS} more")
     if words := _describe_sample(lives, unseen, "-"):
         lines.append(words)
     return "\n".join(lines)
+
+
+def _text_bar(life: Life, signals: Sequence[Signalled], total_s: float, width: int) -> str:
+    end = total_s if life.end is None else life.end
+    first = min(width - 1, int(width * life.start / total_s))
+    last = max(first + 1, round(width * end / total_s))
+    seen = max(first + 1, round(width * life.last_seen / total_s)) if _is_uncertain(life) else last
+    bar = list(" " * first + ("~" if life.adopted else "=") * (seen - first) + "-" * (last - seen))
+    bar += " " * (width - len(bar))
+    for at_s, name in _hits(signals, life.pid):
+        bar[min(width - 1, int(width * at_s / total_s))] = _drawn(name)
+    return "".join(bar)
+
+
+def _drawn(signal: str) -> str:
+    return "K" if signal == "SIGKILL" else "!"
+
+
+def _notes(life: Life, signals: Sequence[Signalled]) -> str:
+    """What colours and marks show: whether it was an orphan, whether it is still there, which signals it got."""
+    kinds = [word for word, holds in (("orphan", life.adopted), ("still there", life.end is None)) if holds]
+    return ", ".join([*kinds, *(name for _, name in _hits(signals, life.pid))])
 
 
 def _is_uncertain(life: Life) -> bool:
@@ -127,18 +147,21 @@ def _hits(signals: Sequence[Signalled], pid: int) -> list[tuple[float, str]]:
 
 
 def _times(life: Life) -> str:
-    return f"{life.start:.1f}–{'≤' if _is_uncertain(life) else ''}{'' if life.end is None else f'{life.end:.1f}'} s"
+    if life.end is None:
+        return f"from {life.start:.1f} s"
+    return f"{life.start:.1f}–{'≤' if _is_uncertain(life) else ''}{life.end:.1f} s"
 
 
 def _legend(lives: Sequence[Life], signals: Sequence[Signalled]) -> str:
     kinds = [
-        ("", "a process", any(life.end is not None and not life.adopted for life in lives)),
-        (' class="o"', "an orphan, adopted by the guard", any(life.adopted for life in lives)),
-        (' class="x"', "still there", any(life.end is None for life in lives)),
+        ("<code>=</code>", "", "a process", any(life.end is not None and not life.adopted for life in lives)),
+        ("<code>~</code>", ' class="o"', "an orphan, adopted by the guard", any(life.adopted for life in lives)),
+        ("", ' class="x"', "still there", any(life.end is None for life in lives)),
     ]
-    bars = [f"<span><i{kind}></i>{words}</span>" for kind, words, there in kinds if there]
+    bars = [f"<span>{drawn} <i{kind}></i>{words}</span>" for drawn, kind, words, there in kinds if there]
     marks = [
-        f"<span><b{_mark(sent.signal)}></b>{escape(sent.signal)} at {sent.at_s:.2f} s to {len(sent.pids)}</span>"
+        f"<span><code>{_drawn(sent.signal)}</code> <b{_mark(sent.signal)}></b>"
+        f"{escape(sent.signal)} at {sent.at_s:.2f} s to {len(sent.pids)}</span>"
         for sent in signals
     ]
     return " ".join(bars + marks)

@@ -11,7 +11,7 @@ from ..shared import processes
 from ..shared.processes import HELPER
 from ..shared.records import Process
 from ..wording import visible
-from .markup import escape, style
+from .markup import escape, quote, style
 
 _STATES = {
     "R": "running",
@@ -91,12 +91,11 @@ def _item(process: Process, here: str, known: set[int]) -> str:
     leads = {"SL": "session leader", "GL": "group leader", "": ""}[_leads(process)]
     star = f' title="{leads}">★' if leads else ">"
     parent = f'<a href="#{here}-{process.ppid}">{process.ppid}</a>' if process.ppid in known else str(process.ppid)
-    title = escape(_title(process))
-    shown = escape(_title(process), _LONGEST)
-    tip = f' title="{title}"' if shown != title else ""
+    title = _title(process)
+    tip = f' title="{quote(title)}"' if len(title) > _LONGEST else ""
     return (
         f'<li class="{kinds}" id="{here}-{process.pid}"><b>{process.pid}</b> <span{star}</span> <i>{escape(state)}</i> '
-        f"<span>← {parent}</span> <span{tip}>{shown}</span></li>"
+        f"<span>← {parent}</span> <span{tip}>{escape(title, _LONGEST)}</span></li>"
     )
 
 

@@ -7,6 +7,9 @@ import signal
 _VALID = frozenset(map(int, signal.valid_signals()))
 """Asked once: it makes an enum of every signal, which would be a tenth of a command's launch."""
 
+NAMES = tuple(name.removeprefix("SIG") for name in signal.Signals.__members__)
+"""As `signal_number` takes them: ``TERM``, ``INT``, ``RTMIN``."""
+
 
 def signal_name(number: int) -> str:
     """``SIGTERM``, ``SIGRTMIN+1``, as `kill -l` spells them; ``signal 99`` where there is no name."""
