@@ -228,8 +228,9 @@ class Running:
                 self._guard.channel.flush()
             messages = self._guard.receive()
         except EOFError as end:
-            # If the request was all that was sent, the guard has not read the whole of it, and so has not started it.
-            unread = isinstance(end, UnreadError) and self._messages_sent == 1 and not self._backstop.has_killed
+            # If the request was all that was to be sent, the guard has not read the whole of it: nothing was started.
+            lost = isinstance(end, UnreadError) or self._guard.channel.has_unsent
+            unread = lost and self._messages_sent == 1 and not self._backstop.has_killed
             if unread:
                 connection.abandon(self._guard.launcher)  # the fault may be in the launcher, and its next guard's, too
             raise self._death_of_guard(NothingStarted if unread else GuardDied) from None
