@@ -35,6 +35,8 @@ from .spawn import spawn
 _PATIENCE_S = 0.25
 """How long a report waits for the names of the processes that are left. After that it has only their pids."""
 _LINGER_S = 1.0
+_MANY_DEATHS = 8
+"""If so many have died since the last turn, the guard comes to its turns too rarely: others take the processor."""
 _LARGE_BYTES = 32 * 1024 * 1024
 """A guard that has been larger, for a large request, does not serve again: it would keep the memory, and the size of a
 command's processes can't be measured below that of its guard."""
@@ -110,7 +112,7 @@ class Supervision:
         """Supervise until no process of the command is left. Returns whether the guard can be used again."""
         self._hear(self._unheard)
         while (reaped := self._reap()) is not None:
-            if reaped == reaping.PER_TURN:
+            if reaped >= _MANY_DEATHS:
                 self._hurry()
             self._observer.hold(reaped == reaping.PER_TURN)
             now = time.monotonic()
