@@ -35,8 +35,8 @@ from .spawn import spawn
 _PATIENCE_S = 0.25
 """How long a report waits for the names of the processes that are left. After that it has only their pids."""
 _LINGER_S = 1.0
-_MANY_DEATHS = 8
-"""If so many have died since the last turn, the guard comes to its turns too rarely: others take the processor."""
+_MANY_DEATHS = 3
+"""If so many have ended since the last turn, the guard comes to its turns too rarely: others take the processor."""
 _LARGE_BYTES = 32 * 1024 * 1024
 """A guard that has been larger, for a large request, does not serve again: it would keep the memory, and the size of a
 command's processes can't be measured below that of its guard."""
@@ -199,7 +199,9 @@ class Supervision:
 
     def _signal(self, number: int, now: float) -> None:
         self._hurry()
+        self._observer.hold(True)
         sent = killing.signal_all(number, self._reaper.roots, self._reaper.shell)
+        self._observer.hold(False)
         # In a storm a walk takes long. Half of the time is for reaping, or there would be ever more to walk over.
         self._signal_again_at = 2 * time.monotonic() - now
         self._observer.look_soon()
