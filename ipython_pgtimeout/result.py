@@ -21,13 +21,15 @@ class Result:
     ``stdout`` and ``stderr`` hold head and tail, with a line between them that counts what was left out;
     ``stdout_bytes`` and ``stderr_bytes`` count everything. ``log_error`` says why a ``--log`` is incomplete.
     ``duration`` and ``cpu_time`` (user and system, of every process that was waited for) are seconds, ``max_rss`` is
-    the largest process's in bytes: getrusage(2). ``signals`` are those that were sent, each with its time and pids;
-    ``max_rss`` is 0 if the shell, and all that it waited for, was smaller than the guard (about 12 MB) and too quick to
-    be looked at: Linux counts the memory that a process had before its execve(2) as well. ``survivors`` are the
-    processes of the command that are still there; where the system can't tell whether they are all, ``certain`` is
-    False. ``processes`` are the lives of all that were seen: a sample, because a process that the shell waits for is
-    missed if it is quicker than the pause between two looks. ``unseen`` counts those that the guard has reaped and not
-    seen before.
+    the largest process's in bytes: getrusage(2). It is 0 if the shell, and all that it waited for, was smaller than the
+    guard (about 12 MB) and too quick to be looked at: Linux counts the memory that a process had before its execve(2)
+    as well.
+
+    ``signals`` are those that were sent, each with its time and pids. ``survivors`` are the processes of the command
+    that are still there; where the system can't tell whether they are all, ``certain`` is False. ``processes`` are the
+    lives of all that were seen: a sample where Linux reports no process events, because a process that the shell waits
+    for is missed there if it is quicker than the pause between two looks. ``unseen`` counts those that the guard has
+    reaped and not seen before.
     """
 
     command: str

@@ -25,7 +25,7 @@ from ..shared import debuglog
 from ..shared.channel import Channel
 from ..shared.processes import HELPER, can_list, children, describe
 from ..shared.protocol import GIVE_UP_AFTER_S, Swept
-from . import blocking, guard, killing, prctl, priority
+from . import guard, killing, prctl, priority, signal_mask
 from .attributes import Attributes
 from .childwatch import ChildWatch
 from .kin import Kin, cookie_of
@@ -40,7 +40,7 @@ def main(control_fd: int, caller_fd: int) -> None:
         # to their default, whatever the caller had, but ignored signals would stay ignored.
         signal.signal(number, lambda _signum, _frame: None)
     prctl.stop_ignoring_internal_signals()
-    blocking.block_signals()
+    signal_mask.block_signals()
     os.chdir("/")
     debuglog.open_from_environment()
     prctl.set_name(HELPER)
@@ -79,7 +79,6 @@ class Launcher:
             if watched is not None:
                 self._poller.register(watched, select.POLLIN)
         self._serving = True
-        self._niceness = os.getpriority(os.PRIO_PROCESS, 0)
         self._bereft: list[Channel] = []
         self._kin: list[Kin] = []
         """Ways to find what the killed guards have left, where it does not become the launcher's."""
@@ -191,7 +190,7 @@ class Launcher:
                 channel.send(Swept(len(self._swept), left, self._adopts and can_list()))
             channel.close()
         self._bereft.clear()
-        priority.restore_priority(self._niceness)
+        priority.restore_priority(self._attributes.inheritance.niceness)
         self._swept.clear()
         self._kin.clear()
 

@@ -106,19 +106,19 @@ class Lives:
             )
 
     def record_execve(self, pid: int, command: str) -> None:
-        """A process of any kind runs another program now, with that command line."""
+        """A process, of this command or not, runs another program now, with that command line."""
         with self._lock:
             if pid in self._running:
                 self._running[pid] = self._running[pid]._replace(command=command)
 
     def record_setsid(self, pid: int) -> None:
-        """A process of any kind leads a session of its own now."""
+        """A process, of this command or not, leads a session of its own now."""
         with self._lock:
             if pid in self._running:
                 self._running[pid] = self._running[pid]._replace(pgid=pid, sid=pid)
 
     def record_exit(self, pid: int, at_s: float) -> None:
-        """A process of any kind has ended, at that time by CLOCK_MONOTONIC. It may still be reaped."""
+        """A process, of this command or not, has ended, at that time by CLOCK_MONOTONIC. It may still be reaped."""
         with self._lock:
             life = self._running.pop(pid, None) or self._vanished.get(pid)
             if life is not None:

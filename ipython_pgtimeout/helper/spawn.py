@@ -9,7 +9,7 @@ import termios
 
 from ..shared.inheritance import Inheritance
 from ..shared.protocol import Request
-from .blocking import unblocked
+from .signal_mask import unblocked
 
 
 def spawn(request: Request, mine: Inheritance, stdin: int, stdout: int, stderr: int, cwd: int) -> int:
