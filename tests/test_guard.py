@@ -67,6 +67,30 @@ def test_time_and_memory_are_measured_per_command(kernel: Kernel) -> None:
     assert kernel.value("first.cpu_time > 5 * second.cpu_time > 0, len(second.processes)") == "(True, 1)"
 
 
+def test_a_walk_over_many_processes_needs_no_larger_table_of_descriptors() -> None:
+    """Linux enlarges a table that threads share only after every processor has scheduled. In a storm of 40 loops beside
+    two busy ones, SIGTERM was up to 7 s late for that."""
+    told = run("sleep 0.3; grep FDSize /proc/$PPID/status; ls /proc/$PPID/task | wc -l", 20).stdout.split()
+    assert int(told[1]) >= 512, told
+    assert int(told[2]) > 1, told
+
+
+HURRIES = """
+tell() { for thread in /proc/$PPID/task/*; do cut -d ' ' -f 19 $thread/stat; done; exit; }
+trap tell TERM
+while :; do sleep 0.05; done
+"""
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may raise a priority")
+def test_all_threads_of_a_guard_that_ends_a_command_have_the_highest_priority() -> None:
+    """They share the interpreter's lock. A thread that had it, at an ordinary priority, was left waiting for a
+    processor by a storm, and SIGTERM was 1.5 s late."""
+    told = run(HURRIES, 0.5, kill_after=20).stdout.split()
+    assert len(told) > 1, told
+    assert set(told) == {"-20"}, told
+
+
 def test_the_memory_of_the_guard_is_not_counted() -> None:
     """Linux counts what a process had before its execve(2), and that is the guard's memory: 11 MB at rest, and at 0.1
     121 MB after a large request."""

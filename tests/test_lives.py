@@ -30,7 +30,7 @@ told(lives=[life._asdict() for life in result.processes], pid=result.pid, unseen
 def events() -> None:
     """Skips where the kernel reports none."""
     try:
-        reader = EventReader(Lives(0.0), 0)
+        reader = EventReader(Lives(0.0))
     except OSError as error:
         pytest.skip(f"no process events here: {error}")
     assert reader.stop(5)

@@ -15,7 +15,6 @@ import threading
 import time
 
 from ..shared.processes import UNSEEN, look_up
-from . import priority
 from .lives import Lives
 
 _NETLINK_CONNECTOR = 11
@@ -36,10 +35,9 @@ start and end, the lives are sampled."""
 class EventReader:
     """Records the events of a command's processes in ``lives``, in a thread of its own, until `stop`."""
 
-    def __init__(self, lives: Lives, niceness: int) -> None:
+    def __init__(self, lives: Lives) -> None:
         """Raises OSError where there can be no events."""
         self._lives = lives
-        self._niceness = niceness
         self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_DGRAM, _NETLINK_CONNECTOR)
         try:
             self._socket.bind((0, _CN_IDX_PROC))
@@ -68,7 +66,6 @@ class EventReader:
         return True
 
     def _read(self) -> None:
-        priority.set_niceness(self._niceness)
         started_s = time.monotonic()
         with self._socket:
             while time.thread_time() < _CREDIT_S + _SHARE * (time.monotonic() - started_s):

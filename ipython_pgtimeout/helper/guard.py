@@ -18,6 +18,7 @@ from ..shared import debuglog
 from ..shared.channel import Channel
 from ..shared.processes import HELPER
 from ..shared.protocol import Message, Ready, Request
+from ..shared.walk import make_room
 from . import prctl, priority
 from .attributes import Attributes
 from .childwatch import ChildWatch
@@ -35,6 +36,7 @@ def main(channel: Channel, caller_fd: int | None, attributes: Attributes) -> Non
     if Attributes.current() != attributes:
         debuglog.note("guard", "is not as it should be")
         return
+    make_room()
     children = ChildWatch()
     link = Link(channel, caller_fd)
     prctl.set_name(f"{HELPER}-guard")

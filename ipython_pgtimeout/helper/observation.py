@@ -15,7 +15,6 @@ from collections.abc import Callable, Iterable
 
 from ..shared.processes import has_ended, look_up, unseen, with_descendants
 from ..shared.records import Process
-from . import priority
 from .events import EventReader
 from .lives import Lives
 
@@ -37,13 +36,10 @@ class Observer:
     any moment. ``wake`` is called after each look.
     """
 
-    def __init__(
-        self, lives: Lives, niceness: int, wake: Callable[[], None], roots: Callable[[], Iterable[int]]
-    ) -> None:
-        """Looks with that niceness: what must be in time may have another. ``roots`` are those of `killing`."""
+    def __init__(self, lives: Lives, wake: Callable[[], None], roots: Callable[[], Iterable[int]]) -> None:
+        """``roots`` are those of `killing`."""
         self.present: dict[int, Process] = {}
         self._lives = lives
-        self._niceness = niceness
         self._wake = wake
         self._roots = roots
         self._thread: threading.Thread | None = None
@@ -103,9 +99,8 @@ class Observer:
         self._condition.notify()
 
     def _observe(self) -> None:
-        priority.set_niceness(self._niceness)
         with contextlib.suppress(OSError):
-            self._events = EventReader(self._lives, self._niceness)
+            self._events = EventReader(self._lives)
         while self._await_turn():
             started = time.monotonic()
             self._lives.begin_look()

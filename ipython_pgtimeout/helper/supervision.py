@@ -105,14 +105,14 @@ class Supervision:
         self._reaper.shell = spawn(self._reaper.marked(self._request), self._mine, *own)
         # The shell is starting now. What its start does not need comes after it.
         debuglog.note("guard", f"started the shell, pid {self._reaper.shell}")
-        self._observer = Observer(self._lives, self._mine.niceness, self._children.wake, self._reaper.roots)
+        self._observer = Observer(self._lives, self._children.wake, self._reaper.roots)
         self._lives.record_shell(self._reaper.shell, self._request.argv)
 
     def _watch(self) -> bool:
         """Supervise until no process of the command is left. Returns whether the guard can be used again."""
         self._hear(self._unheard)
         while (reaped := self._reap()) is not None:
-            if reaped >= _MANY_DEATHS:
+            if reaped >= _MANY_DEATHS and not self._is_hurrying:
                 self._hurry()
             self._observer.hold(reaped == reaping.PER_TURN)
             now = time.monotonic()
@@ -208,10 +208,10 @@ class Supervision:
         self._reports.note_signal(signal_name(number), sent, now)
 
     def _hurry(self) -> None:
-        """From now on the command must leave the guard its share of the processor."""
-        if not self._is_hurrying:
-            self._is_hurrying = True
-            priority.raise_priority()
+        """From now on the command must leave the guard its share of the processor. Once more at each signal: a thread
+        can have been in the middle of starting the last time."""
+        self._is_hurrying = True
+        priority.raise_priority()
 
     def _report_what_is_left(self) -> None:
         left = self._reports.list_left(self._observer)
