@@ -63,6 +63,13 @@ def test_a_slow_command_has_one_status_that_is_updated_until_it_is_the_summary(k
     assert "<progress" in reply.displayed[0]["text/html"]
 
 
+def test_when_a_command_is_over_before_its_output_has_been_shown_the_status_says_so(kernel: Kernel) -> None:
+    shown = texts(kernel.run("%%timeout_shell --max-output 20MB 30\nsleep 1.4; seq 700000").displayed)
+    assert shown[0].startswith("running · "), shown
+    assert shown[-2] == "over, the output is still coming · output 4.8 MB", shown
+    assert shown[-1].startswith("exit code 0 ("), shown
+
+
 @pytest.mark.parametrize("cell", ["%%timeout_shell 30\nsleep 0.5", "%%timeout_shell --no-progress 30\nsleep 1.8"])
 def test_a_quick_command_or_no_progress_shows_no_status(kernel: Kernel, cell: str) -> None:
     assert kernel.run(cell).displayed == []

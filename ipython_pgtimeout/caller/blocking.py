@@ -23,7 +23,7 @@ def run_to_end(
     *,
     pace: Pace | None = None,
     whole: Iterable[Stream] = (),
-    on_status: Callable[[Status, int], None] | None = None,
+    on_status: Callable[[Status | None, int], None] | None = None,
 ) -> Result:
     """Run the command and return when nothing of it is left. The arguments are those of `Running`.
 

@@ -56,15 +56,15 @@ class Running:
         *,
         pace: Pace | None = None,
         whole: Iterable[Stream] = (),
-        on_status: Callable[[Status, int], None] | None = None,
+        on_status: Callable[[Status | None, int], None] | None = None,
         started_s: float | None = None,
     ) -> None:
         """Check everything, and ask a guard to start the command.
 
         ``show`` gets the output as it comes, and notices about the command. Of the ``whole`` streams everything is
         kept, of the others what `Spec.max_output` allows. ``on_status`` is called from time to time with a status, and
-        with the number of bytes the command has written. The deadline counts from ``started_s`` (CLOCK_MONOTONIC), by
-        default from now.
+        with the number of bytes the command has written; with None once the command is over and its output is not yet
+        shown. The deadline counts from ``started_s`` (CLOCK_MONOTONIC), by default from now.
 
         Raises InputError, with nothing started, for what can't be run, and NothingStarted if there can't be a guard.
         """
@@ -173,8 +173,11 @@ class Running:
             self._do_what_is_due(time.monotonic(), has_heard=self._guard.channel.fileno() in ready)
         if self._done is not None and self._presses:
             self._batcher.show_no_more()  # after a press of stop, nothing waits for the pace of a browser
-        else:
-            self._batcher.show_if_due()
+            return
+        self._batcher.show_if_due()
+        if self._done is not None and self._on_status is not None and self._batcher.due_in():
+            self._on_status(None, self._streams.total_bytes)
+            self._on_status = None
 
     def stop(self, presses: int) -> None:
         """Ask the guard to end the command: the user has pressed stop ``presses`` times in all."""

@@ -26,8 +26,16 @@ class LiveStatus:
         self._screen = screen
         self._started = time.monotonic()
         self._started_at = time.time()
+        self._is_shown = False
 
-    def update(self, status: Status, shown_bytes: int) -> None:
+    def update(self, status: Status | None, written_bytes: int) -> None:
+        """Show the ``status`` of a command that runs; None says that only its output is still on its way to the page,
+        which is worth a word only where "running" would be left standing."""
+        if status is None:
+            if self._is_shown:
+                self._put("over, the output is still coming", (f"output {format_bytes(written_bytes)}",))
+            return
+        self._is_shown = True
         elapsed_s = time.monotonic() - self._started
         phase = _phase(status)
         facts = (
@@ -35,11 +43,14 @@ class LiveStatus:
             count(status.processes, "process"),
             f"CPU {status.cpu_s:.1f} s",
             f"memory {format_bytes(status.rss_bytes)}",
-            f"output {format_bytes(shown_bytes)}",
+            f"output {format_bytes(written_bytes)}",
         )
         bar = ""
         if math.isfinite(self._timeout_s):
             bar = f'<progress value="{min(elapsed_s, self._timeout_s):.2f}" max="{self._timeout_s:g}"></progress> '
+        self._put(phase, facts, bar)
+
+    def _put(self, phase: str, facts: tuple[str, ...], bar: str = "") -> None:
         self._screen.put_status(" · ".join((phase, *facts)), _html(f"{bar}<b>{escape(phase)}</b> · {_unbroken(facts)}"))
 
     def _times(self, elapsed_s: float, with_deadline: bool) -> str:
