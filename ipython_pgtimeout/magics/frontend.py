@@ -42,10 +42,10 @@ class FrontEnd:
 def _replaces_displays(request: dict[str, Any]) -> bool:
     """Whether the front end handles ``update_display_data`` and ``clear_output``. No message says so.
 
-    JupyterLab and Notebook do; VS Code does by its own word (vscode-python, pull request 10874), it was not run. Clients
-    in Python have message ids that begin with the session's. Of these, nbclient (nbconvert, papermill) does, and takes
-    no input. Those that do not: jupyter console, Qt console and `execute_interactive`, which take input; ipyparallel
-    and nbval, which store no history.
+    JupyterLab and Notebook do; VS Code does by its own word (vscode-python, pull request 10874), it was not run.
+    Clients in Python have message ids that begin with the session's. Of these, nbclient (nbconvert, papermill) does,
+    and takes no input. Those that do not: jupyter console, Qt console and `execute_interactive`, which take input;
+    ipyparallel and nbval, which store no history.
     """
     header, content = request.get("header", {}), request.get("content", {})
     if header.get("msg_id", "").startswith(header.get("session", "")):

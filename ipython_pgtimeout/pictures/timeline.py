@@ -161,7 +161,7 @@ def _legend(lives: Sequence[Life], signals: Sequence[Signalled]) -> str:
     bars = [f"<span>{drawn} <i{kind}></i>{words}</span>" for drawn, kind, words, there in kinds if there]
     marks = [
         f"<span><code>{_drawn(sent.signal)}</code> <b{_mark(sent.signal)}></b>"
-        f"{escape(sent.signal)} at {sent.at_s:.2f} s to {len(sent.pids)}</span>"
+        f"{escape(sent.signal)} at {sent.at_s:.2f} s to {count(len(sent.pids), 'process')}</span>"
         for sent in signals
     ]
     return " ".join(bars + marks)
