@@ -1,0 +1,86 @@
+"""What the notebooks of the course share: sleepers to experiment with, waiting, and the checks of the exercises."""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import os
+import random
+import shutil
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import psutil
+
+_NAP = f"{random.randint(300, 599)}.{random.randrange(10**6):06d}"
+_directory = Path(tempfile.mkdtemp(prefix="lesson-"))
+_registered = _directory / "naps"
+_registered.mkdir()
+_program = _directory / "nap"
+# A nap registers its pid and then becomes a sleep: so it is found wherever it goes, without a look at other processes.
+_program.write_text(f"#!/bin/sh\n: > '{_registered}'/$$\nexec sleep {_NAP}\n")
+_program.chmod(0o755)
+os.environ["PATH"] = f"{_directory}:{os.environ['PATH']}"
+
+
+def naps() -> list[psutil.Process]:
+    """The processes that run the command ``nap``, wherever they are. It sleeps for some minutes. Zombies are left out:
+    they have no arguments any more."""
+    found = []
+    for file in _registered.iterdir():
+        try:
+            process = psutil.Process(int(file.name))
+            if process.cmdline() == ["sleep", _NAP]:
+                found.append(process)
+        except psutil.Error:
+            file.unlink(missing_ok=True)  # it has ended
+    return sorted(found, key=lambda process: process.pid)
+
+
+def wait_until(condition: Callable[[], object], deadline_s: float = 20) -> None:
+    """Look again and again until the condition holds. AssertionError if it does not in time."""
+    until = time.monotonic() + deadline_s
+    while not condition():
+        assert time.monotonic() < until, "it has not come true in time"
+        time.sleep(0.02)
+
+
+def clean_up() -> None:
+    """End every nap."""
+
+    def nothing_is_left() -> bool:
+        left = naps()
+        for process in left:
+            with contextlib.suppress(psutil.Error):
+                process.kill()
+        return not left
+
+    wait_until(nothing_is_left)  # kill in each look: a nap may start after the first one
+
+
+class NotYet(AssertionError):
+    """An exercise is not solved yet. The notebook shows the message alone, without a traceback."""
+
+    def _render_traceback_(self) -> list[str]:
+        return [f"Not yet: {self}"]
+
+
+def expect(condition: object, message: str) -> None:
+    """A step of a check. Raises NotYet with the message, which says what is wrong, if the condition does not hold."""
+    if not condition:
+        raise NotYet(message)
+
+
+def predict(answer: object, truth: object, hint: str) -> None:
+    """Compare a prediction with what an experiment has shown. Raises NotYet with the hint if it was another."""
+    expect(answer is not ..., "put your prediction in the place of the three dots, then run both cells again")
+    expect(answer == truth, f"the experiment does not show {answer!r}; {hint}")
+    print("right:", truth)
+
+
+@atexit.register  # also when a cell has failed and the notebook ends early
+def _leave_nothing() -> None:
+    clean_up()
+    shutil.rmtree(_directory, ignore_errors=True)
