@@ -20,6 +20,9 @@ from IPython.core.inputtransformer2 import TransformerManager
 Notebook = Any
 DIRECTORY = Path(__file__).parent.parent / "notebooks"
 PATHS = sorted(DIRECTORY.glob("*.ipynb"))
+SOLUTIONS = sorted(DIRECTORY.glob("solutions/*.ipynb"))
+MOST_WORDS = 1500
+"""What a student reads in some ten minutes; the other ten are for looking and for the exercises."""
 HEADINGS = ("Goals", "The story", "The picture", "Exercises", "Read on")
 _MACHINE_PATH = re.compile(
     r"(?<![\w.])/(?:root|work|home|Users|tmp|var/folders|opt)/\w|site-packages|\.ipython/|\.local/"
@@ -89,16 +92,60 @@ def sections(notebook: Notebook) -> Iterator[str]:
         yield "fewer than four things to read on"
 
 
+def _graded(notebook: Notebook) -> list[Any]:
+    """The cells of the exercises, by the metadata that nbgrader reads."""
+    return [cell for cell in notebook.cells if "nbgrader" in cell.metadata]
+
+
 def exercises(notebook: Notebook) -> Iterator[str]:
-    section = _section(notebook, "Exercises")
-    numbers = [int(number) for number in re.findall(r"^\*\*(\d+)\.\*\*", section, re.MULTILINE)]
-    if len(numbers) < 3 or numbers != list(range(1, len(numbers) + 1)):
+    """Each is a text, a cell to write in, and a check that says in one line what is wrong."""
+    cells = notebook.cells
+    texts = [index for index, cell in enumerate(cells) if re.match(r"\*\*\d+\. \w+", cell.source)]
+    numbers = [int(re.findall(r"\d+", cells[index].source)[0]) for index in texts]
+    if not 3 <= len(numbers) <= 6 or numbers != list(range(1, len(numbers) + 1)):
         yield f"the exercises are numbered {numbers}"
-    for exercise in re.split(r"^\*\*\d+\.\*\*", section, flags=re.MULTILINE)[1:]:
-        if not re.search(r"<details><summary>Answer</summary>\n\n.{20,}\n</details>", exercise, re.DOTALL):
-            yield f"no answer to{exercise[:60]!r}"
-    if not any("solution" in _tags(cell) for cell in _code(notebook)):
-        yield "no cell runs a solution"
+    for index in texts:
+        answer, check = cells[index + 1 : index + 3]
+        if "exercise" not in _tags(answer) or "check" not in _tags(check):
+            yield f"no answer and check after {cells[index].source[:40]!r}"
+        elif not any(output.get("ename") == "NotYet" and len(output.evalue) > 15 for output in check.outputs):
+            yield f"{check.id} does not say what is wrong with an answer that has not been written"
+    if len(_graded(notebook)) != 2 * len(texts):
+        yield "an answer or a check has no text"
+
+
+def grading(notebook: Notebook) -> Iterator[str]:
+    """nbgrader finds what to replace and what to grade by its metadata."""
+    ids = [cell.metadata.nbgrader.grade_id for cell in _graded(notebook)]
+    if len(set(ids)) != len(ids):
+        yield f"an id is there twice: {ids}"
+    for cell in _graded(notebook):
+        data = cell.metadata.nbgrader
+        is_check = "check" in _tags(cell)
+        if (data.solution, data.grade, data.locked, "points" in data) != (not is_check, is_check, is_check, is_check):
+            yield f"{cell.id} is not described as what it is"
+        if cell.id != data.grade_id:
+            yield f"{cell.id} is called {data.grade_id}"
+
+
+def length(notebook: Notebook) -> Iterator[str]:
+    if (words := len(_prose(notebook).split())) > MOST_WORDS:
+        yield f"{words} words"
+
+
+def wording(notebook: Notebook) -> Iterator[str]:
+    """Jupyter's kernel and that of the operating system are two things."""
+    prose = re.sub(r"`[^`]*`|\]\([^)]*\)|^#.*$|\[[^]]*$", "", _prose(notebook), flags=re.MULTILINE)
+    prose = re.sub(r"\s+", " ", re.sub(r"\[[^]]*\]", "", prose))
+    for found in re.finditer(r"(\S+ )?\bkernels?\b", prose):
+        if not re.match(r"\W*(Jupyter|Linux|Linux's|Jupyter's) ", found[1] or ""):
+            yield f"which kernel: {prose[max(0, found.start() - 30) : found.end() + 20]!r}"
+
+
+def privacy(notebook: Notebook) -> Iterator[str]:
+    for cell in _code(notebook):
+        if "process_iter" in cell.source or re.search(r"\bps (-e|ax|aux)|pgrep -f|pkill -f", cell.source):
+            yield f"{cell.id} looks at every process of the machine"
 
 
 def outputs(notebook: Notebook) -> Iterator[str]:
@@ -106,8 +153,15 @@ def outputs(notebook: Notebook) -> Iterator[str]:
     if counts != list(range(1, len(counts) + 1)):
         yield f"not run from top to bottom: {counts}"
     kinds = {kind for cell in _code(notebook) for output in cell.outputs for kind in output.get("data", {})}
-    if not kinds & {"text/html", "image/png"}:
+    if not kinds & {"text/html"} and "](docs/" not in _prose(notebook):
         yield "no picture is saved"
+    for cell in _code(notebook):
+        for output in cell.outputs:
+            shown = re.sub(
+                r"<style.*?</style>|<[^>]*>", "", output.get("data", {}).get("text/html", "."), flags=re.DOTALL
+            )
+            if not shown.strip():
+                yield f"{cell.id} shows nothing without its style"
     for cell in _code(notebook):
         if "print(" in cell.source and not cell.outputs and not cell.source.lstrip().startswith(("def ", "import ")):
             yield f"{cell.id} prints, and no output is saved"
@@ -124,7 +178,7 @@ def claims(notebook: Notebook) -> Iterator[str]:
     """Each cell with output also has an assertion. For a script, one of the next two cells asserts its result."""
     cells = _code(notebook)
     for index, cell in enumerate(cells):
-        if not cell.outputs or "raises-exception" in _tags(cell) or _asserts(cell):
+        if not cell.outputs or {"raises-exception", "check"} & {*_tags(cell)} or _asserts(cell):
             continue
         named = _RESULT.match(cell.source)
         checks = itertools.chain.from_iterable(_asserts(later) for later in cells[index + 1 : index + 3])
@@ -148,10 +202,9 @@ def cleanliness(notebook: Notebook) -> Iterator[str]:
         for text in (cell.source, *texts, json.dumps(cell.metadata)):
             if path := _MACHINE_PATH.search(text):
                 yield f"{cell.id} shows {path[0]!r}, a path of one machine"
-    if "def clean_up" in "".join(cell.source for cell in _code(notebook)):
-        last = _code(notebook)[-1]
-        if "clean_up()" not in last.source or "naps() == []" not in _asserts(last):
-            yield "it does not end with a check for leftover processes"
+    last = _code(notebook)[-1]
+    if "clean_up()" not in last.source or "naps() == []" not in _asserts(last):
+        yield "it does not end with a check for leftover processes"
 
 
 def links(notebook: Notebook) -> Iterator[str]:
@@ -163,6 +216,10 @@ def links(notebook: Notebook) -> Iterator[str]:
 CHECKS: tuple[Callable[[Notebook], Iterator[str]], ...] = (
     sections,
     exercises,
+    grading,
+    length,
+    wording,
+    privacy,
     outputs,
     errors,
     claims,
@@ -178,8 +235,32 @@ def test_a_notebook_meets_the_requirements(path: Path, check: Callable[[Notebook
     assert list(check(_read(path))) == []
 
 
+@pytest.mark.parametrize("path", PATHS, ids=lambda path: path.stem)
+def test_each_exercise_has_a_solution_that_passes_the_same_check(path: Path) -> None:
+    solved = _read(DIRECTORY / "solutions" / path.name)
+    assert list(errors(solved)) == []
+    assert list(grading(solved)) == []
+    assert list(stability(solved)) == []
+    assert [cell.id for cell in _graded(solved)] == [cell.id for cell in _graded(_read(path))]
+    for cell, asked in zip(_graded(solved), _graded(_read(path)), strict=True):
+        if "check" in _tags(cell):
+            assert cell.source == asked.source
+            assert "right: " in "".join(_texts(cell)), cell.id
+        else:
+            assert re.fullmatch(r"### BEGIN SOLUTION\n.*\n### END SOLUTION", cell.source, re.DOTALL), cell.id
+            assert cell.source not in asked.source
+
+
 def test_the_course_is_complete() -> None:
-    assert [path.name[:2] for path in PATHS] == ["00", "01", "02", "03", "04", "05"]
+    assert [path.name[:2] for path in PATHS] == [f"{number:02}" for number in range(10)]
+    assert [path.name for path in SOLUTIONS] == [path.name for path in PATHS]
+
+
+def test_the_landing_page_describes_each_notebook() -> None:
+    rows = re.findall(
+        r"^\| \[\d+ [^]]*\]\(([^)]*)\) \|.* (\d+) \|$", (DIRECTORY / "README.md").read_text(), re.MULTILINE
+    )
+    assert rows == [(path.name, str(len(_graded(_read(path))) // 2)) for path in PATHS]
 
 
 # -- the negative control: each check can fail ---------------------------------------------------------------------
@@ -189,9 +270,38 @@ def _remove_heading(notebook: Notebook) -> None:
     notebook.cells[0].source = notebook.cells[0].source.replace("## Goals", "Goals")
 
 
-def _remove_answers(notebook: Notebook) -> None:
-    for cell in notebook.cells:
-        cell.source = cell.source.replace("</details>", "")
+def _first_check(notebook: Notebook) -> Any:
+    return next(cell for cell in notebook.cells if "check" in _tags(cell))
+
+
+def _solve_an_exercise(notebook: Notebook) -> None:
+    _first_check(notebook).outputs = []
+
+
+def _repeat_an_id(notebook: Notebook) -> None:
+    cells = _graded(notebook)
+    cells[2].metadata.nbgrader.grade_id = cells[0].metadata.nbgrader.grade_id
+
+
+def _unlock_a_check(notebook: Notebook) -> None:
+    _first_check(notebook).metadata.nbgrader.locked = False
+
+
+def _say_too_much(notebook: Notebook) -> None:
+    notebook.cells[0].source += " word" * MOST_WORDS
+
+
+def _name_any_kernel(notebook: Notebook) -> None:
+    notebook.cells[0].source += "\nThe child tells the\nkernel."
+
+
+def _look_at_every_process(notebook: Notebook) -> None:
+    _code(notebook)[-1].source += "\nlist(psutil.process_iter())"
+
+
+def _show_only_style(notebook: Notebook) -> None:
+    output = {"output_type": "display_data", "metadata": {}, "data": {"text/html": "<style>p {}</style><p></p>"}}
+    _code(notebook)[0].outputs.append(nbformat.from_dict(output))  # type: ignore[no-untyped-call]
 
 
 def _remove_execution_count(notebook: Notebook) -> None:
@@ -240,7 +350,7 @@ def _name_another_kernel(notebook: Notebook) -> None:
 
 
 def _omit_clean_up(notebook: Notebook) -> None:
-    _code(notebook)[-1].source = "def clean_up(): ..."
+    _code(notebook)[-1].source = "print('nothing is left')"
 
 
 def _add_broken_link(notebook: Notebook) -> None:
@@ -249,7 +359,13 @@ def _add_broken_link(notebook: Notebook) -> None:
 
 SPOILED = [
     (_remove_heading, sections),
-    (_remove_answers, exercises),
+    (_solve_an_exercise, exercises),
+    (_repeat_an_id, grading),
+    (_unlock_a_check, grading),
+    (_say_too_much, length),
+    (_name_any_kernel, wording),
+    (_look_at_every_process, privacy),
+    (_show_only_style, outputs),
     (_remove_execution_count, outputs),
     (_add_error, errors),
     (_assert_in_uncalled_function, claims),
