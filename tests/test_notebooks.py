@@ -247,7 +247,7 @@ def test_each_exercise_has_a_solution_that_passes_the_same_check(path: Path) -> 
             assert cell.source == asked.source
             assert "right: " in "".join(_texts(cell)), cell.id
         else:
-            assert re.fullmatch(r"### BEGIN SOLUTION\n.*\n### END SOLUTION", cell.source, re.DOTALL), cell.id
+            assert re.search(r"^ *### BEGIN SOLUTION\n.*\n *### END SOLUTION$", cell.source, re.DOTALL | re.MULTILINE)
             assert cell.source not in asked.source
 
 
