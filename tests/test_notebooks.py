@@ -144,8 +144,8 @@ def wording(notebook: Notebook) -> Iterator[str]:
 
 def privacy(notebook: Notebook) -> Iterator[str]:
     for cell in _code(notebook):
-        if "process_iter" in cell.source or re.search(r"\bps (-e|ax|aux)|pgrep -f|pkill -f", cell.source):
-            yield f"{cell.id} looks at every process of the machine"
+        if re.search(r"process_iter\((?![^)]*num_threads)|\bps (-e|ax|aux)|pgrep -f|pkill -f", cell.source):
+            yield f"{cell.id} reads the command line of every process of the machine"
 
 
 def outputs(notebook: Notebook) -> Iterator[str]:
