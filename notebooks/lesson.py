@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import fcntl
 import os
 import random
 import shutil
@@ -14,8 +15,36 @@ from pathlib import Path
 
 import psutil
 
+_PREFIX = "pgtimeout-lesson-"
 _NAP = f"{random.randint(300, 599)}.{random.randrange(10**6):06d}"
-_directory = Path(tempfile.mkdtemp(prefix="lesson-"))
+
+
+def _lock(directory: Path) -> int | None:
+    """Lock it as long as the descriptor that is returned is open. None if another process has locked or removed it."""
+    with contextlib.suppress(OSError):
+        fd = os.open(directory, os.O_RDONLY)
+        with contextlib.suppress(BlockingIOError):
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if directory.exists():
+                return fd
+        os.close(fd)
+    return None
+
+
+def _make_directory() -> Path:
+    """A new directory. Each notebook locks its own and removes those without a lock: a Jupyter kernel that is killed
+    can't remove its own."""
+    made = Path(tempfile.mkdtemp(prefix=_PREFIX))
+    if _lock(made) is None:  # another notebook has looked in the moment before it was locked
+        return _make_directory()
+    for directory in made.parent.glob(f"{_PREFIX}*"):
+        if directory != made and (fd := _lock(directory)) is not None:
+            shutil.rmtree(directory, ignore_errors=True)
+            os.close(fd)
+    return made
+
+
+_directory = _make_directory()
 _registered = _directory / "naps"
 _registered.mkdir()
 _program = _directory / "nap"
