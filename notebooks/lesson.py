@@ -57,15 +57,22 @@ os.environ["PATH"] = f"{_directory}:{os.environ['PATH']}"
 def naps() -> list[psutil.Process]:
     """The processes that run the command ``nap``, wherever they are. It sleeps for some minutes. Zombies are left out:
     they have no arguments any more."""
+    return [process for process, arguments in _found() if arguments == ["sleep", _NAP]]
+
+
+def _found() -> list[tuple[psutil.Process, list[str]]]:
+    """Naps with their arguments, those too that have not become a sleep yet."""
     found = []
     for file in _registered.iterdir():
         try:
             process = psutil.Process(int(file.name))
-            if process.cmdline() == ["sleep", _NAP]:
-                found.append(process)
+            arguments = process.cmdline()
         except psutil.Error:
             file.unlink(missing_ok=True)  # it has ended
-    return sorted(found, key=lambda process: process.pid)
+        else:
+            if _NAP in arguments or os.fspath(_program) in arguments:  # else the number is another process's now
+                found.append((process, arguments))
+    return sorted(found, key=lambda nap: nap[0].pid)
 
 
 def wait_until(condition: Callable[[], object], deadline_s: float = 20) -> None:
@@ -80,8 +87,8 @@ def clean_up() -> None:
     """End every nap."""
 
     def nothing_is_left() -> bool:
-        left = naps()
-        for process in left:
+        left = _found()
+        for process, _ in left:
             with contextlib.suppress(psutil.Error):
                 process.kill()
         return not left
