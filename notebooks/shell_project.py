@@ -137,12 +137,13 @@ def play(program: str) -> int:
             shell.close()
         return ""
 
-    passed = 0
+    passed, before = 0, ""
     with ThreadPoolExecutor(len(TRACES)) as pool:
         for number, (trace, fault) in enumerate(zip(TRACES, pool.map(find_fault, TRACES), strict=True), 1):
-            passed += not fault
             print(f"trace {number} {'FAILED' if fault else 'passed'}: {trace.__doc__}")
-            print(f"    {fault}\n" * bool(fault), end="", flush=True)
+            if fault and fault != before:
+                print(f"    {fault}")
+            passed, before = passed + (not fault), fault
     return passed
 
 

@@ -122,7 +122,8 @@ class Shell(Terminal):
         super().until(lambda: condition() or self.has_ended(), fault, deadline_s)
         self.read()
         last = self.screen.strip().split("\n")[-1]
-        expect(condition(), f"the shell itself has ended, its last line is {last!r} ({fault})")
+        hint = " Was that tcsetpgrp in the background? See SIGTTOU." if "OSError" in last else ""
+        expect(condition(), f"the shell itself has ended; its last line is {last!r} ({fault}).{hint}")
 
     def until_back(self, after: str) -> None:
         """Wait for the prompt. The shell must have the terminal again."""
