@@ -22,7 +22,14 @@ os.execvp(sys.argv[1], sys.argv[1:])
 """
 BASH = ("bash", "--norc", "--noprofile", "--noediting", "-i")
 PROMPT, CTRL_C, CTRL_D, CTRL_Z, CTRL_BACKSLASH = "$ ", "\x03", "\x04", "\x1a", "\x1c"
-_SETTINGS = {"PS1": PROMPT, "TERM": "dumb", "HISTFILE": "/dev/null", "PROMPT_COMMAND": "", "LC_ALL": "C"}
+_SETTINGS = {
+    "PS1": PROMPT,
+    "TERM": "dumb",
+    "HISTFILE": "/dev/null",
+    "PROMPT_COMMAND": "",
+    "LC_ALL": "C",
+    "PYTHON_COLORS": "0",
+}
 
 
 class Terminal:
