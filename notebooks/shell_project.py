@@ -31,7 +31,7 @@ def trace_1(s: Shell) -> None:
 def trace_2(s: Shell) -> None:
     """a pipeline is one process group, and in the foreground"""
     shown = s.run("echo 42 | tr 2 3", "no end of file: who has the writing end of the pipe still open?")
-    expect(shown.strip() == "43", f"`echo 42 | tr 2 3` shows {shown!r} and not 43: see os.pipe and os.dup2")
+    expect(shown.strip() == "43", f"`echo 42 | tr 2 3` shows {shown[-80:]!r} and not 43: see os.pipe and os.dup2")
     os.killpg(s.start("nap | nap", 2), 9)
     s.until_back("the end of a pipeline")
 
@@ -141,8 +141,8 @@ def play(program: str) -> int:
     with ThreadPoolExecutor(len(TRACES)) as pool:
         for number, (trace, fault) in enumerate(zip(TRACES, pool.map(find_fault, TRACES), strict=True), 1):
             print(f"trace {number} {'FAILED' if fault else 'passed'}: {trace.__doc__}")
-            if fault and fault != before:
-                print(f"    {fault}")
+            if fault:
+                print(f"    {fault if fault != before else 'as above'}")
             passed, before = passed + (not fault), fault
     return passed
 
@@ -174,10 +174,10 @@ def grade(main: FunctionType) -> int:
     result = run('exec "$PYTHON" "$TRACES"', timeout=60, leftovers="kill", stdin=program, env=here)
     print(result.stdout, end="")
     found = re.search(r"^(\d) of (\d) traces", result.stdout, re.M)
-    expect(found, f"the traces did not come to an end: {result.reason} {result.stderr[-300:]}")
+    expect(found, f"the traces did not come to an end ({result.reason}) {result.stderr[-300:]}")
     assert found
     points, most = int(found[1]) - 1, int(found[2]) - 1
-    expect(points > 0, "begin with the trace after the last one that is passed")
+    expect(points > 0, f"0 of {most} points; begin with the first trace that failed")
     print(f"right: {points} of {most} points")
     return points
 

@@ -162,11 +162,11 @@ class Shell(Terminal):
     def lists(self, number: int, state: str) -> None:
         """The command ``jobs`` shows this job in this state."""
         shown = self.run("jobs")
-        fault = f"`jobs` shows {shown!r}; job [{number}] must be there as {state}"
+        fault = f"`jobs` shows {shown[-80:]!r}; job [{number}] must be there as {state}"
         expect(re.search(rf"^\[{number}\].*{state}", shown, re.I | re.M), fault)
 
     def computes(self) -> None:
         """A simple command works."""
         shown = self.run("expr 20 + 22")
-        expect(shown.strip() == "42", f"`expr 20 + 22` shows {shown!r}")
+        expect(shown.strip() == "42", f"`expr 20 + 22` shows {shown[-80:]!r}")
         self.until_in_front("a command")
