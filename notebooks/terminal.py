@@ -157,7 +157,12 @@ class Shell(Terminal):
 
     def states(self, group: int) -> list[str]:
         """The states of the sleepers in a group."""
-        return [process.status() for process in self.naps() if os.getpgid(process.pid) == group]
+        found = []
+        for process in self.naps():
+            with contextlib.suppress(ProcessLookupError, psutil.NoSuchProcess):
+                if os.getpgid(process.pid) == group:
+                    found.append(process.status())
+        return found
 
     def lists(self, number: int, state: str) -> None:
         """The command ``jobs`` shows this job in this state."""
