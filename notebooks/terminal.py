@@ -157,7 +157,7 @@ class Shell(Terminal):
 
     def states(self, group: int) -> list[str]:
         """The states of the sleepers in a group."""
-        found = []
+        found: list[str] = []
         for process in self.naps():
             with contextlib.suppress(ProcessLookupError, psutil.NoSuchProcess):
                 if os.getpgid(process.pid) == group:
