@@ -111,11 +111,24 @@ def test_stopped_helpers_are_continued(tmp_path: Path) -> None:
     assert (told["left"], told["on"]) == ([], "on\n"), told
 
 
+# The death of its tracer sets a traced guard free before it is killed itself.
+KILLED_LATE = """
+from ipython_pgtimeout.caller.guard_handle import GuardHandle
+send = GuardHandle.signal
+def send_late(guard, number):
+    if number == signal.SIGKILL:
+        time.sleep(0.3)
+    send(guard, number)
+GuardHandle.signal = send_late
+"""
+
+
 @pytest.mark.parametrize(("timeout", "presses"), [(1, 0), (60, 3)], ids=["deadline", "three presses"])
 def test_traced_guard_is_killed(tmp_path: Path, timeout: int, presses: int) -> None:
-    """A debugger holds the guard: it can't be continued. The caller kills it with all that is below it."""
+    """A debugger holds the guard: it can't be continued. The caller kills it with all that is below it, and what the
+    guard says of that is not taken for the command's own end."""
     command = fault_program("trace_guard.py", tmp_path)
-    told = run_isolated(HELPERS_STOPPED.format(command=command, timeout=timeout, presses=presses))
+    told = run_isolated(KILLED_LATE + HELPERS_STOPPED.format(command=command, timeout=timeout, presses=presses))
     _record("trace_guard.py", "three presses" if presses else "deadline", told)
     assert told["died"] == "GuardDied", told
     assert told["said"].startswith("the guard of this command did not answer, and was killed with "), told

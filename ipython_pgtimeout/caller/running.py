@@ -248,7 +248,8 @@ class Running:
             self._streams.notify(wording.describe_waiting(message.returncode, message.processes, message.total))
         elif isinstance(message, Swept):
             self._swept = message
-        elif isinstance(message, Done):
+        elif isinstance(message, Done) and not self._backstop.has_killed:
+            # Otherwise the death of its tracer has set a traced guard free, and what it reports is what was done here.
             self._done = message
             # What the command wrote before it ended is in the pipes by now.
             if self._terminal is not None:
