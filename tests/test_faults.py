@@ -281,8 +281,11 @@ ours.add(caller.pid)
 def states():
     found = {{}}
     for pid in filter(str.isdigit, os.listdir("/proc")):
-        with open(f"/proc/{{pid}}/stat") as stat:
-            name, state = stat.read().partition("(")[2].rpartition(") ")[::2]
+        try:
+            with open(f"/proc/{{pid}}/stat") as stat:
+                name, state = stat.read().partition("(")[2].rpartition(") ")[::2]
+        except OSError:  # it has ended meanwhile
+            continue
         found[name] = state[0]
     return found
 until = time.monotonic() + 20
