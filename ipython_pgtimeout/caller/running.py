@@ -249,7 +249,8 @@ class Running:
         elif isinstance(message, Swept):
             self._swept = message
         elif isinstance(message, Done) and not self._backstop.has_killed:
-            # Otherwise the death of its tracer has set a traced guard free, and what it reports is what was done here.
+            # A report that comes after we have killed is ignored: it tells of our kill, not how the command ended. A
+            # traced guard can still send one, because the death of its tracer sets it free.
             self._done = message
             # What the command wrote before it ended is in the pipes by now.
             if self._terminal is not None:

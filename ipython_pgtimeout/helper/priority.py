@@ -19,8 +19,8 @@ _HIGHEST = -20
 def raise_priority() -> None:
     """The highest share for this process's session, and in it for all threads of this process.
 
-    For all: they share the interpreter's lock, and while one that has it waits for a processor, the others wait too. A
-    thread that looks at processes was seen to be left waiting for 1.5 s by a storm, and the signals with it.
+    All of them, because they share the interpreter's lock: while the thread that holds it waits for a processor, the
+    others wait too. In a storm the thread that looks at processes waited for 1.5 s, and SIGTERM was late by as much.
 
     Not before it is needed: a guard that has it takes the processor from the caller in the middle of sending a request,
     which costs 0.3 ms of a launch.
@@ -36,7 +36,8 @@ def restore_priority(niceness: int) -> None:
 
 
 def set_niceness(niceness: int) -> None:
-    """Of each thread by itself, as Linux has it. A thread that is started later takes over that of its creator."""
+    """Set the niceness of every thread of this process: on Linux each thread has its own. A thread that is started
+    later begins with that of the thread that starts it."""
     others = [thread for thread in threading.enumerate() if thread is not threading.main_thread()]
     # The number of the main thread is that of its process. Its ``native_id`` is that of before the fork.
     for thread in [os.getpid(), *(thread.native_id for thread in others if thread.native_id)]:
