@@ -17,22 +17,28 @@ if os.name != "posix":
         f"and {os.name!r} has none"
     )
 
-from .api import run
-from .result import CommandFailed, CommandTimeout, GuardDied, Result
+from .api import run, run_async, start
+from .caller.job import Job
+from .result import CommandEnded, CommandFailed, CommandTimeout, GuardDied, JobTimeout, Result
 from .shared.records import Life, Process, Signalled
 from .values import InputError
 
 __all__ = [
+    "CommandEnded",
     "CommandFailed",
     "CommandTimeout",
     "GuardDied",
     "InputError",
+    "Job",
+    "JobTimeout",
     "Life",
     "Process",
     "Result",
     "Signalled",
     "load_ipython_extension",
     "run",
+    "run_async",
+    "start",
     "unload_ipython_extension",
 ]
 __version__ = "0.1.0"
@@ -51,10 +57,12 @@ def load_ipython_extension(ip: Any) -> None:
 
 
 def unload_ipython_extension(ip: Any) -> None:
-    """``%unload_ext ipython_pgtimeout``: take the magics away and end the helper processes."""
+    """``%unload_ext ipython_pgtimeout``: take the magics away, end all jobs and the helper processes."""
     from .caller.connection import connection
+    from .caller.driven import end_all
 
     extension = ip.__dict__.pop("ipython_pgtimeout", None)
     if extension is not None:
         extension.unregister()
+        end_all()
         connection.close()

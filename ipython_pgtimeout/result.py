@@ -15,9 +15,10 @@ from .shared.records import Life, Process, Signalled
 class Result:
     """How a command ended. It has the attributes of `subprocess.CompletedProcess`.
 
-    ``command``, ``timeout`` and ``idle`` are those of the call. ``reason`` is ``exited``, ``timeout``, ``idle``,
-    ``interrupted`` or ``failed-to-start`` (and ``error`` says why). ``returncode`` is the shell's: negative for the
-    signal that ended it, 126 if it could not be started, None if it could not even be killed. If ``truncated``,
+    ``command``, ``timeout`` and ``idle`` are those of the call; ``timeout`` is the last one, if it was extended.
+    ``reason`` is ``exited``, ``timeout``, ``idle``, ``interrupted``, ``terminated`` (by `Job.terminate` or `Job.kill`)
+    or ``failed-to-start`` (and ``error`` says why). ``returncode`` is the shell's: negative for the signal that ended
+    it, 126 if it could not be started, None if it could not even be killed. If ``truncated``,
     ``stdout`` and ``stderr`` hold head and tail, with a line between them that counts what was left out;
     ``stdout_bytes`` and ``stderr_bytes`` count everything. ``log_error`` says why a ``--log`` is incomplete.
     ``duration`` and ``cpu_time`` (user and system, of every process that was waited for) are seconds, ``max_rss`` is
@@ -147,6 +148,43 @@ class CommandFailed(_Carrier, subprocess.CalledProcessError):
 
     def __init__(self, result: Result) -> None:
         super().__init__(result, result.returncode or 0, result.command, result.stdout, result.stderr)
+
+
+class JobTimeout(subprocess.TimeoutExpired):
+    """A wait for a job has taken longer than it may; the job goes on. ``pattern`` is what was waited for, "" for the
+    job's end. As `subprocess.TimeoutExpired`, whose message says in addition what the job has written."""
+
+    def __init__(self, command: str, timeout_s: float, stdout: str, stderr: str, pattern: str = "") -> None:
+        super().__init__(command, timeout_s, stdout, stderr)
+        self.pattern = pattern
+        self._written = wording.describe_written(stdout, stderr)
+
+    def __str__(self) -> str:
+        return f"{wording.describe_wait(self.timeout, self.pattern)}; {self._written}; the job goes on"
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({str(self)!r})"
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return type(self), (self.cmd, self.timeout, self.output, self.stderr, self.pattern)
+
+    def _render_traceback_(self) -> list[str]:
+        return wording.render_error(type(self).__name__, str(self))
+
+
+class CommandEnded(_Carrier, RuntimeError):
+    """The command has ended and has not written what `Job.wait_for` was waiting for, ``pattern``."""
+
+    def __init__(self, result: Result, pattern: str) -> None:
+        super().__init__(result, pattern)
+        self.pattern = pattern
+
+    def __str__(self) -> str:
+        written = wording.describe_written(self.result.stdout, self.result.stderr)
+        return f"the command has ended without {self.pattern!r}: {self.result.summary()}; {written}"
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return type(self), (self.result, self.pattern)
 
 
 class GuardDied(RuntimeError):

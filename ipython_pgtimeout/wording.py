@@ -34,13 +34,14 @@ def describe_result(
     ``limit_s`` is the limit that was exceeded, if ``reason`` names one. An exit code says little, so the last line of
     ``stderr`` follows it.
     """
-    parts = [_describe_ending(reason, returncode, limit_s, error, bool(signals), stderr)]
-    if sent := _describe_signals(signals):
+    ending = [sent for sent in signals if not sent.on_request]
+    parts = [_describe_ending(reason, returncode, limit_s, error, bool(ending), stderr)]
+    if sent := _describe_signals(ending):
         parts[0] += f": {sent}"
         if not survivors:
             parts.append(describe_nothing_left(certain))
     if survivors:
-        what = "could not be killed" if signals else "left running"
+        what = "could not be killed" if ending else "left running"
         parts.append(f"{what}: {name_processes(survivors)}")
     return "; ".join(parts) + f" ({format_seconds(duration_s)})"
 
@@ -54,8 +55,8 @@ def _describe_ending(
         return f"ended after {format_limit(limit_s)} without output"
     if reason == "failed-to-start":
         return f"could not start: {error}"
-    if reason == "interrupted":
-        return "interrupted"
+    if reason in ("interrupted", "terminated"):
+        return reason
     ending = describe_exit(returncode)
     if returncode and returncode > 0 and (line := last_line(stderr)):
         ending += f": {line}"
@@ -83,6 +84,21 @@ def describe_waiting(returncode: int, processes: Sequence[Process], total: int) 
     waiting = f"waiting for {count(total, 'process')}: {name_processes(processes, total)}"
     way_out = "with --leftovers leave or kill the cell does not wait"
     return f"the shell has ended ({describe_exit(returncode)}); {waiting}; {way_out}"
+
+
+def describe_wait(timeout_s: float, pattern: str) -> str:
+    """A wait for a job was in vain; ``pattern`` is what should have been in its output, "" if its end."""
+    return f"waited {format_limit(timeout_s)} for " + (f"{pattern!r}" if pattern else "the end of the job")
+
+
+def describe_written(stdout: str, stderr: str) -> str:
+    """The last line of each stream."""
+    lines = [
+        f"{name} ends with {line!r}"
+        for name, text in (("stdout", stdout), ("stderr", stderr))
+        if (line := last_line(text))
+    ]
+    return ", ".join(lines) or "it has written nothing"
 
 
 def describe_death_of_guard(

@@ -11,7 +11,17 @@ from dataclasses import dataclass, field
 from ipython_pgtimeout.helper import ladder
 from ipython_pgtimeout.helper.ladder import Act, Step
 from ipython_pgtimeout.shared.channel import Channel
-from ipython_pgtimeout.shared.protocol import GIVE_UP_AFTER_S, Done, Extend, Idle, Interrupt, Limits, Message, Request
+from ipython_pgtimeout.shared.protocol import (
+    GIVE_UP_AFTER_S,
+    Done,
+    Extend,
+    Idle,
+    Interrupt,
+    Limits,
+    Message,
+    Request,
+    Terminate,
+)
 from ipython_pgtimeout.shared.records import Ending, Process
 
 INT, TERM, KILL, USR1 = map(int, (signal.SIGINT, signal.SIGTERM, signal.SIGKILL, signal.SIGUSR1))
@@ -54,6 +64,9 @@ class Referee:
             self.causes.append("interrupted")
         elif isinstance(message, Idle):
             self.causes.append("idle")
+        elif isinstance(message, Terminate):
+            self.is_hurried |= message.at_once
+            self.causes.append("terminated")
         elif isinstance(message, Extend) and not self.sent and not self.causes:
             self.deadline = self.limits.started_s + message.timeout
 
@@ -169,6 +182,8 @@ class Guard:
                 self.ladder.note_silence(now)
             elif isinstance(message, Extend):
                 self.ladder.extend(message.timeout)
+            elif isinstance(message, Terminate):
+                self.ladder.note_termination(message.at_once, now)
         if not self.caller_is_there:
             self.referee.causes.append("kernel-died")
             self.ladder.note_death_of_caller(now)
@@ -227,7 +242,7 @@ class Guard:
         assert self.referee is not None
         assert self.ladder.reason == self.referee.final_reason(), "that is not what began the end"
         left = (Process(1, 0, 1, 1, "D", 0, "left", "left", 0.0, 0.0, 0),) * len(self.processes)
-        ending = Ending(1, 0, self.ladder.reason, "", 0.0, 0.0, 0, (), left, True, (), 0)
+        ending = Ending(1, self.ladder.timeout_s, 0, self.ladder.reason, "", 0.0, 0.0, 0, (), left, True, (), 0)
         if self.caller_is_there:
             self.channel.send(Done(ending, is_free))
         self.referee = None

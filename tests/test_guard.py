@@ -206,6 +206,7 @@ def _request(script: str, mark: str = "") -> Request:
         inheritance=Inheritance.current(b""),
         limits=Limits(time.monotonic(), timeout=10.0, kill_after=1.0, signal=signal.SIGTERM, leftovers="wait"),
         pty=False,
+        tells_start=False,
     )
 
 

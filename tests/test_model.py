@@ -9,13 +9,14 @@ from __future__ import annotations
 import socket
 
 import hypothesis
+import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
 from ipython_pgtimeout.caller import backstop
 from ipython_pgtimeout.shared.channel import Channel
 from ipython_pgtimeout.shared.inheritance import Inheritance
-from ipython_pgtimeout.shared.protocol import Done, Extend, Idle, Interrupt, Limits, Message, Request
+from ipython_pgtimeout.shared.protocol import Done, Extend, Idle, Interrupt, Limits, Message, Request, Terminate
 
 from .model import INT, KILL, NEVER, TERM, USR1, Guard, Program
 
@@ -66,7 +67,7 @@ class Life(RuleBasedStateMachine):
         self.is_over, self.presses, self.is_punctual = False, 0, True
         self.guard.programs = programs
         self.backstop = backstop.Backstop(limits, self.guard)  # type: ignore[arg-type]
-        self.tell(Request(b"sh", [], {b"LARGE": b"x" * 20_000}, NOTHING_INHERITED, limits, False))
+        self.tell(Request(b"sh", [], {b"LARGE": b"x" * 20_000}, NOTHING_INHERITED, limits, False, False))
 
     @precondition(lambda self: not self.is_over)
     @rule(times=st.sampled_from([1, 1, 2, 3]), twice=st.booleans())
@@ -88,6 +89,13 @@ class Life(RuleBasedStateMachine):
     @rule()
     def note_silence(self) -> None:
         self.tell(Idle())
+
+    @precondition(lambda self: not self.is_over)
+    @rule(at_once=st.booleans(), times=st.sampled_from([1, 1, 2]))
+    def terminate(self, at_once: bool, times: int) -> None:
+        for _ in range(times):
+            self.backstop.note_termination(at_once, self.now)
+            self.tell(Terminate(at_once))
 
     @precondition(lambda self: not self.is_over)
     @rule(timeout=st.sampled_from([0.0, 20.0, NEVER]))
@@ -219,6 +227,7 @@ class Life(RuleBasedStateMachine):
 
 
 TestLife = Life.TestCase
+TestLife.pytestmark = [pytest.mark.timeout(180)]  # type: ignore[attr-defined]
 TestLife.settings = hypothesis.settings(max_examples=700, stateful_step_count=30)
 
 

@@ -38,8 +38,8 @@ def _run(code: str, mark: str, prelude: str = PRELUDE) -> str:
 # -- signals --------------------------------------------------------------------------------------------------
 
 FORWARDING_OFF = """
-from ipython_pgtimeout.caller.interrupts import Interrupts
-Interrupts.clear = lambda self: self._wakeup and self._wakeup[0].read(4096)
+from ipython_pgtimeout.caller.interrupts import WakeUp
+WakeUp.clear = lambda self: self._ends and self._ends[0].read(4096)
 """
 ASYNCIO = """
 import asyncio

@@ -8,6 +8,7 @@ import math
 import pickle
 import re
 import signal
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from ipython_pgtimeout import Result, run, spec, values
+from ipython_pgtimeout import Result, run, run_async, spec, start, values
 from ipython_pgtimeout.magics import line as lines
 from ipython_pgtimeout.spec import FIELDS, TIMEOUT, make_spec
 from ipython_pgtimeout.values import InputError
@@ -307,9 +308,19 @@ def test_the_readme_lists_every_option_with_its_default() -> None:
 # -- copies of the declaration agree with it -------------------------------------------------------------------
 
 
-def test_the_keywords_of_run_are_the_declared_fields_with_their_defaults() -> None:
-    parameters = inspect.signature(run).parameters
-    assert list(parameters) == [*spec.SPEC_FIELDS, "check"]
+@pytest.mark.parametrize(
+    ("function", "more"),
+    [
+        (run, ["echo", "on_output", "check"]),
+        (start, ["echo", "on_output"]),
+        (run_async, ["echo", "on_output", "check"]),
+    ],
+)
+def test_the_keywords_of_each_function_are_the_declared_fields_with_their_defaults(
+    function: Callable[..., object], more: list[str]
+) -> None:
+    parameters = inspect.signature(function).parameters
+    assert list(parameters) == [*spec.SPEC_FIELDS, *more]
     for name, option in spec.SPEC_FIELDS.items():
         required = name in ("command", "timeout")
         assert parameters[name].default == (inspect.Parameter.empty if required else option.default), name

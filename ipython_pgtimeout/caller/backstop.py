@@ -26,6 +26,7 @@ class Backstop:
         self._limits = limits
         self._guard = guard
         self._presses = 0
+        self._is_ending = False
         self._stage = 0
         self.killed = 0
         """How many processes of the command have been killed from here."""
@@ -41,14 +42,23 @@ class Backstop:
         if self._stage == 0:
             if presses >= _IMPATIENT_PRESSES:
                 self.due_at = now
-            elif presses > self._presses == 0:
+            elif presses > self._presses == 0 and not self._is_ending:
                 # Earlier than it was, or later: the deadline grants one grace, an interrupt two.
                 self.due_at = now + 2 * self._limits.kill_after + GIVE_UP_AFTER_S + MARGIN_S
         self._presses = presses
+        self._is_ending = True
+
+    def note_termination(self, at_once: bool, now: float) -> None:
+        """The caller's program has asked for the first signal, or ``at_once`` for SIGKILL."""
+        grace_s = 0.0 if at_once else self._limits.kill_after
+        due_at = now + grace_s + GIVE_UP_AFTER_S + MARGIN_S
+        if self._stage == 0:
+            self.due_at = min(self.due_at, due_at) if at_once or self._is_ending else due_at
+        self._is_ending = True
 
     def extend(self, timeout_s: float, now: float) -> None:
         """The deadline is ``timeout_s`` seconds after the start, but not before ``now``."""
-        if self._stage == 0 and not self._presses:  # after a press it is too late: the end has begun
+        if self._stage == 0 and not self._is_ending:
             deadline = max(now, self._limits.started_s + timeout_s)
             self.due_at = deadline + self._limits.kill_after + GIVE_UP_AFTER_S + MARGIN_S
 

@@ -10,9 +10,10 @@ from collections.abc import Callable, Iterable
 from ..result import GuardDied, Result
 from ..shared.protocol import Status
 from ..spec import Spec
-from .interrupts import Interrupts
+from .interrupts import Interrupts, WakeUp
 from .output import Pace, Show, Stream
-from .running import NothingStarted, Running
+from .running import Running
+from .supervisor import NothingStarted
 
 _MAX_WAIT_S = 3600.0
 
@@ -35,7 +36,7 @@ def run_to_end(
     def try_to_run() -> Result:
         with Running(spec, show, pace=pace, whole=whole, on_status=on_status, started_s=started_s) as running:
             interrupts.pass_on_to(running.stop)
-            waiting = _Waiting(interrupts)
+            waiting = _Waiting(interrupts.wake_up)
             while not running.is_over:
                 running.step(waiting.wait(running.watched, running.due_at))
         return running.result()
@@ -52,12 +53,12 @@ def run_to_end(
 class _Waiting:
     """Waits for the descriptors of a command, and for an interrupt."""
 
-    def __init__(self, interrupts: Interrupts) -> None:
-        self._interrupts = interrupts
+    def __init__(self, wake_up: WakeUp) -> None:
+        self._wake_up = wake_up
         self._registered: dict[int, int] = {}
         self._poller = select.poll()  # not select(2), which takes no descriptor above 1023
-        if interrupts.fileno() >= 0:
-            self._poller.register(interrupts.fileno(), select.POLLIN)
+        if wake_up.fileno() >= 0:
+            self._poller.register(wake_up.fileno(), select.POLLIN)
 
     def wait(self, watched: dict[int, int], due_at: float) -> list[int]:
         """Those of ``watched`` that are ready; none when it is ``due_at``, or at an interrupt."""
@@ -69,7 +70,7 @@ class _Waiting:
             self._registered = watched
         timeout_s = min(max(0.0, due_at - time.monotonic()), _MAX_WAIT_S)
         ready = [fd for fd, _ in self._poller.poll(timeout_s * 1000)]
-        if self._interrupts.fileno() in ready:
-            ready.remove(self._interrupts.fileno())
-            self._interrupts.clear()
+        if self._wake_up.fileno() in ready:
+            ready.remove(self._wake_up.fileno())
+            self._wake_up.clear()
         return ready

@@ -11,15 +11,57 @@ from io import FileIO
 from types import FrameType
 
 
+class WakeUp:
+    """Makes a descriptor readable at each signal that Python handles, so that a wait for descriptors ends.
+
+    Python runs a handler only between two of its instructions. A signal that comes after Python has looked for signals
+    and before the wait begins would go unnoticed for as long as that takes, and an event loop does not look at what a
+    handler has asked of it. The bytes of signal.set_wakeup_fd, which Python allows on the main thread only, come at
+    once.
+    """
+
+    def __init__(self) -> None:
+        self._pid = os.getpid()
+        self._previous = -1
+        self._ends: tuple[FileIO, FileIO] | None = None
+
+    def install(self) -> None:
+        if threading.current_thread() is not threading.main_thread():
+            return
+        reading, writing = os.pipe()
+        ends = FileIO(reading), FileIO(writing, "w")
+        os.set_blocking(reading, False)
+        os.set_blocking(writing, False)
+        self._ends = ends
+        self._previous = signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
+
+    def remove(self) -> None:
+        if self._ends is not None:
+            signal.set_wakeup_fd(self._previous)
+            self.clear()  # what came since the last look is passed on, too
+            for end in self._ends:
+                end.close()
+            self._ends = None
+
+    def fileno(self) -> int:
+        """-1 if it is not installed."""
+        return -1 if self._ends is None else self._ends[0].fileno()
+
+    def clear(self) -> None:
+        """Read the bytes of the signals, and pass them on to the previous wake-up descriptor, if there is one."""
+        if self._ends is None or self._pid != os.getpid():  # a forked child shares its parent's pipe
+            return
+        while signals := self._ends[0].read(4096):
+            if self._previous >= 0:
+                with contextlib.suppress(OSError):
+                    os.write(self._previous, signals)
+
+
 class Interrupts:
     """SIGINT while a command runs: counted and passed on, never raised in the middle of our work.
 
     The previous handler is restored at the end. Off the main thread Python allows no handler, and there a command
-    ends by its deadline. An ignored SIGINT stays ignored.
-
-    Python runs a handler only between two of its instructions. A signal that comes after Python has looked for
-    signals and before poll(2) begins to wait would go unnoticed for as long as the wait takes. So a byte comes through
-    a pipe as well, at once, by signal.set_wakeup_fd: poll `fileno` with the rest.
+    ends by its deadline. An ignored SIGINT stays ignored. Poll `wake_up` with the rest.
     """
 
     def __init__(self) -> None:
@@ -27,8 +69,7 @@ class Interrupts:
         self._pid = os.getpid()
         self._pass_on: Callable[[int], None] | None = None
         self._previous: Callable[[int, FrameType | None], object] | None = None
-        self._previous_wakeup = -1
-        self._wakeup: tuple[FileIO, FileIO] | None = None
+        self.wake_up = WakeUp()
 
     def __enter__(self) -> Interrupts:
         previous = signal.getsignal(signal.SIGINT)
@@ -39,12 +80,7 @@ class Interrupts:
                 _installed.append(self)
                 # The handler first: an interrupt from now on is counted, and can't be raised between the next steps.
                 signal.signal(signal.SIGINT, self._receive)
-                reading, writing = os.pipe()
-                ends = FileIO(reading), FileIO(writing, "w")
-                os.set_blocking(reading, False)
-                os.set_blocking(writing, False)
-                self._wakeup = ends
-                self._previous_wakeup = signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
+                self.wake_up.install()
             except BaseException:
                 self.__exit__()
                 raise
@@ -52,12 +88,7 @@ class Interrupts:
 
     def __exit__(self, *_: object) -> None:
         try:
-            if self._wakeup is not None:
-                signal.set_wakeup_fd(self._previous_wakeup)
-                self.clear()  # what came since the last look is passed on, too
-                for end in self._wakeup:
-                    end.close()
-                self._wakeup = None
+            self.wake_up.remove()
         finally:  # whatever the handler of another signal has raised
             try:
                 self._restore_handler()  # last: from now on an interrupt is raised
@@ -65,19 +96,6 @@ class Interrupts:
                 # signal.signal runs the handlers of other signals first, and does nothing if one of them raises.
                 self._restore_handler()
                 raise
-
-    def fileno(self) -> int:
-        """A descriptor that is readable when there was a signal; -1 if no handler is installed."""
-        return -1 if self._wakeup is None else self._wakeup[0].fileno()
-
-    def clear(self) -> None:
-        """Read the bytes of the signals, and pass them on to the previous wake-up descriptor, if there is one."""
-        if self._wakeup is None or self._pid != os.getpid():  # a forked child shares its parent's pipe
-            return
-        while signals := self._wakeup[0].read(4096):
-            if self._previous_wakeup >= 0:
-                with contextlib.suppress(OSError):
-                    os.write(self._previous_wakeup, signals)
 
     def pass_on_to(self, stop: Callable[[int], None]) -> None:
         """Call ``stop`` at each interrupt with their number so far, and now if there was one already."""

@@ -90,28 +90,41 @@ class Keeper:
         """End the stream. Returns the text still to be shown, after a line that counts what was `left_out`."""
         if len(_spare_buffers) < _MAX_SPARE_BUFFERS:
             _spare_buffers.append(self._scratch)
-        kept = min(self._in_ring, self._tail_bytes)
-        if self._in_ring == kept:
-            tail = self._last(kept)
-        else:
-            # Begin with a whole line, or at least with a whole character. The byte before the tail is looked at as
-            # well: if it is a newline, the tail begins with a whole line already.
-            tail = self._last(kept + 1)
-            newline = tail.find(b"\n", 0, _LINE_SEARCH_BYTES)
-            tail = tail[newline + 1 :] if newline >= 0 else tail[1 + _first_character(tail[1:]) :]
-            self.left_out = self._in_ring - len(tail)
-            rest = self._decode(b"", final=True)
-            gap = f"[… {self.left_out:,} bytes left out …]\n"
-            if not "".join(self._texts[-2:]).endswith("\n"):
-                gap = "\n" + gap
-            self._texts.append(gap)
-            return rest + gap + self._decode(tail, final=True)
-        return self._decode(tail, final=True)
+        tail = self._tail()
+        self.left_out = self._in_ring - len(tail)
+        self._in_ring, self._ring = 0, bytearray()
+        if not self.left_out:
+            return self._decode(tail, final=True)
+        rest = self._decode(b"", final=True)
+        gap = self._gap(self.left_out)
+        self._texts.append(gap)
+        return rest + gap + self._decode(tail, final=True)
 
     @property
     def text(self) -> str:
-        """Head and tail, with a line between them that counts what was left out."""
+        """Head and tail, with a line between them that counts what was left out. Before the end, only the head."""
         return "".join(self._texts)
+
+    @property
+    def text_so_far(self) -> str:
+        """The same at any time, with the tail as it is now."""
+        tail = self._tail()
+        left_out = self._in_ring - len(tail)
+        return self.text + (self._gap(left_out) if left_out else "") + tail.decode("utf-8", "replace")
+
+    def _tail(self) -> bytes:
+        kept = min(self._in_ring, self._tail_bytes)
+        if self._in_ring == kept:
+            return self._last(kept)
+        # Begin with a whole line, or at least with a whole character. The byte before the tail is looked at as well: if
+        # it is a newline, the tail begins with a whole line already.
+        tail = self._last(kept + 1)
+        newline = tail.find(b"\n", 0, _LINE_SEARCH_BYTES)
+        return tail[newline + 1 :] if newline >= 0 else tail[1 + _first_character(tail[1:]) :]
+
+    def _gap(self, left_out: int) -> str:
+        gap = f"[… {left_out:,} bytes left out …]\n"
+        return gap if "".join(self._texts[-2:]).endswith("\n") else "\n" + gap
 
     def _decode(self, data: bytes | memoryview, final: bool = False) -> str:
         text = self._decoder.decode(data, final)
@@ -199,9 +212,10 @@ class Batcher:
     and waits until there is room for it; the command does not wait.
     """
 
-    def __init__(self, show: Show, pace: Pace | None) -> None:
+    def __init__(self, show: Show, pace: Pace | None, interval_s: float = BATCH_INTERVAL_S) -> None:
         self._show = show
         self._pace = pace
+        self._interval_s = interval_s
         self._waiting: collections.deque[_Run] = collections.deque()
         self._shown_at = float("-inf")
         self._is_last = False
@@ -238,7 +252,7 @@ class Batcher:
         """Seconds until the next batch is to be shown; None when there is nothing to show."""
         if not self._waiting:
             return None
-        interval_s = 0.0 if self._is_last else self._shown_at + BATCH_INTERVAL_S - time.monotonic()
+        interval_s = 0.0 if self._is_last else self._shown_at + self._interval_s - time.monotonic()
         return max(0.0, interval_s, self._pace_s())
 
     def show_if_due(self) -> None:

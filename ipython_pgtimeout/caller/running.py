@@ -17,36 +17,43 @@ from typing import Any
 
 from .. import wording
 from ..result import GuardDied, Result
-from ..shared import debuglog, rights
-from ..shared.channel import UnreadError
-from ..shared.errors import describe_error
+from ..shared import rights
 from ..shared.inheritance import Inheritance
-from ..shared.protocol import Ask, Done, Extend, Idle, Interrupt, Message, Request, Status, Swept, Waiting
+from ..shared.protocol import (
+    Ask,
+    Done,
+    Extend,
+    Idle,
+    Interrupt,
+    Message,
+    Request,
+    Signal,
+    Started,
+    Status,
+    Terminate,
+    Waiting,
+)
+from ..shared.records import Ending
 from ..spec import SPEC_FIELDS, Spec
 from . import preparation
-from .backstop import Backstop
-from .connection import connection
-from .output import Batcher, Pace, Show, Stream
+from .output import BATCH_INTERVAL_S, Batcher, Pace, Show, Stream
 from .plumbing import Log, Plumbing, Terminal
 from .streams import Streams
+from .supervisor import Supervisor
 
 FIRST_STATUS_AFTER_S = 1.0
 STATUS_INTERVAL_S = 0.5
 _END_OF_FILE_INTERVAL_S = 0.1
-_REPEATED = tuple(name for name in SPEC_FIELDS if name in Result.__dataclass_fields__)
-"""The fields of a `Spec` that its `Result` repeats."""
-
-
-class NothingStarted(GuardDied):
-    """The command's guard has died before it read the request, or there was none: the command can be tried again."""
+_REPEATED = tuple(name for name in SPEC_FIELDS if name in Result.__dataclass_fields__ and name not in Ending._fields)
+"""The fields of a `Spec` that its `Result` repeats, because they can't change."""
 
 
 class Running:
     """One command, from the request to the result. Use it as a context manager.
 
     A driver waits for the descriptors in `watched`, until `due_at` at the latest, and calls `step` with those that are
-    ready, until `is_over`. `stop` and `extend` can be called at any time and from any thread; `stop` from a signal
-    handler, too.
+    ready, until `is_over`. `stop` can also be called from a signal handler on the driver's thread. Other threads than
+    the driver's need a lock.
     """
 
     def __init__(
@@ -55,16 +62,20 @@ class Running:
         show: Show,
         *,
         pace: Pace | None = None,
+        batch_interval_s: float = BATCH_INTERVAL_S,
         whole: Iterable[Stream] = (),
         on_status: Callable[[Status | None, int], None] | None = None,
+        first_status_after_s: float = FIRST_STATUS_AFTER_S,
+        on_start: Callable[[int], None] | None = None,
         started_s: float | None = None,
     ) -> None:
         """Check everything, and ask a guard to start the command.
 
         ``show`` gets the output as it comes, and notices about the command. Of the ``whole`` streams everything is
-        kept, of the others what `Spec.max_output` allows. ``on_status`` is called from time to time with a status, and
-        with the number of bytes the command has written; with None once the command is over and its output is not yet
-        shown. The deadline counts from ``started_s`` (CLOCK_MONOTONIC), by default from now.
+        kept, of the others what `Spec.max_output` allows. ``on_status`` is called, ``first_status_after_s`` and from
+        then on twice a second, with a status and with the number of bytes the command has written; with None once the
+        command is over and its output is not yet shown. ``on_start`` is called with the shell's pid. The deadline
+        counts from ``started_s`` (CLOCK_MONOTONIC), by default from now.
 
         Raises InputError, with nothing started, for what can't be run, and NothingStarted if there can't be a guard.
         """
@@ -72,14 +83,12 @@ class Running:
         self._started_s = time.monotonic() if started_s is None else started_s
         self._cleanup = contextlib.ExitStack()
         self._on_status = on_status
-        self._status_at = math.inf if on_status is None else self._started_s + FIRST_STATUS_AFTER_S
+        self._on_start = on_start
+        self._status_at = math.inf if on_status is None else self._started_s + first_status_after_s
         self._presses = 0
-        self._messages_sent = 0
         self._is_closed = False
         self._idle_s = spec.idle
-        self._batcher = Batcher(show, pace)
-        self._done: Done | None = None
-        self._swept: Swept | None = None
+        self._batcher = Batcher(show, pace, batch_interval_s)
         with contextlib.ExitStack() as on_failure:
             on_failure.callback(self.close)
             _open.add(self)
@@ -96,31 +105,20 @@ class Running:
         plumbing = Plumbing(spec.stdin, spec.pty, self._cleanup)
         status = rights.read_status()
         inheritance = Inheritance.current(status)
-        request = Request(program, argv, environment, inheritance, spec.limits(self._started_s), spec.pty)
+        limits = spec.limits(self._started_s)
+        tells_start = self._on_start is not None
+        request = Request(program, argv, environment, inheritance, limits, spec.pty, tells_start)
         drained = [file.fileno() for file, _ in plumbing.outputs] if spec.leftovers == "leave" else []
-        self._take_guard(rights.fingerprint(status))
-        self._backstop = Backstop(request.limits, self._guard)
-        self._tell(request, [*plumbing.far_ends, cwd, *drained])
+        self._guard = Supervisor(rights.fingerprint(status), limits, self._cleanup)
+        self._guard.tell(request, [*plumbing.far_ends, cwd, *drained])
         # What can be done later is done after the request: the shell starts meanwhile.
         plumbing.hand_over()
         self._terminal = plumbing.terminal
         self._feeder = plumbing.feeder
-        limits: Mapping[Stream, float] = {
+        kept: Mapping[Stream, float] = {
             stream: math.inf if stream in whole else spec.max_output for stream in ("stdout", "stderr")
         }
-        self._streams = Streams(plumbing.outputs, limits, log, self._batcher)
-
-    def _take_guard(self, fingerprint: tuple[object, ...]) -> None:
-        try:
-            self._guard = connection.take(fingerprint)
-        except OSError as error:
-            raise NothingStarted(
-                f"the launcher, which supervises commands, can't be started: {describe_error(error)}"
-            ) from None
-        self._cleanup.callback(self._give_guard_back)
-
-    def _give_guard_back(self) -> None:
-        connection.give_back(self._guard, is_free=self._done is not None and self._done.is_free)
+        self._streams = Streams(plumbing.outputs, kept, log, self._batcher)
 
     def __enter__(self) -> Running:
         return self
@@ -143,8 +141,8 @@ class Running:
             raise RuntimeError("this command was released, or belongs to the process that this one was forked from")
         if self._done is not None:
             return {}
-        events = select.POLLIN | (select.POLLOUT if self._guard.channel.has_unsent else 0)
-        watched = {self._guard.channel.fileno(): events, **dict.fromkeys(self._streams.fds, select.POLLIN)}
+        events = select.POLLIN | (select.POLLOUT if self._guard.has_unsent else 0)
+        watched = {self._guard.fileno(): events, **dict.fromkeys(self._streams.fds, select.POLLIN)}
         if self._feeder is not None:
             watched[self._feeder.fileno()] = select.POLLOUT
         return watched
@@ -158,7 +156,7 @@ class Running:
         if self._done is not None:
             return batch_at
         keyboard_at = math.inf if self._terminal is None else now + _END_OF_FILE_INTERVAL_S
-        return min(batch_at, keyboard_at, self._status_at, self._idle_at, self._backstop.due_at)
+        return min(batch_at, keyboard_at, self._status_at, self._idle_at, self._guard.due_at)
 
     @property
     def is_over(self) -> bool:
@@ -167,10 +165,15 @@ class Running:
 
     def step(self, ready: Collection[int]) -> None:
         """Do what is due. Raises GuardDied if the guard has died, NothingStarted if that can't have done anything."""
-        for fd in ready:
-            self._attend_to(fd)
-        if self._done is None:
-            self._do_what_is_due(time.monotonic(), has_heard=self._guard.channel.fileno() in ready)
+        try:
+            for fd in ready:
+                self._attend_to(fd)
+            if self._done is None:
+                self._do_what_is_due(time.monotonic(), has_heard=self._guard.fileno() in ready)
+        except GuardDied:
+            self._streams.drain()
+            self._batcher.show_no_more()
+            raise
         if self._done is not None and self._presses:
             self._batcher.show_no_more()  # after a press of stop, nothing waits for the pace of a browser
             return
@@ -182,13 +185,32 @@ class Running:
     def stop(self, presses: int) -> None:
         """Ask the guard to end the command: the user has pressed stop ``presses`` times in all."""
         self._presses = presses
-        self._backstop.note_stop(presses, time.monotonic())
         self._tell(Interrupt(presses))
 
     def extend(self, timeout_s: float) -> None:
         """Move the deadline to ``timeout_s`` seconds after the start."""
-        self._backstop.extend(timeout_s, time.monotonic())
         self._tell(Extend(timeout_s))
+
+    def terminate(self, *, at_once: bool) -> None:
+        """End the command as at the deadline, or ``at_once`` by SIGKILL."""
+        self._tell(Terminate(at_once))
+
+    def send_signal(self, number: int) -> None:
+        """Send a signal to every process of the command."""
+        self._tell(Signal(number))
+
+    def ask_for_status(self) -> None:
+        """One more call of ``on_status``, soon."""
+        self._tell(Ask())
+
+    def text_so_far(self, stream: Stream) -> str:
+        """What is kept of ``stdout`` or ``stderr``."""
+        return self._streams.text_so_far(stream)
+
+    @property
+    def written_bytes(self) -> int:
+        """How much the command has written."""
+        return self._streams.total_bytes
 
     def result(self) -> Result:
         """How it ended, once it `is_over`."""
@@ -198,6 +220,10 @@ class Running:
             **repeated, **self._done.ending._asdict(), **self._streams.outcome(), interrupted=self._presses > 0
         )
 
+    @property
+    def _done(self) -> Done | None:
+        return self._guard.done
+
     # -- what has happened --------------------------------------------------------------------------------
 
     @property
@@ -205,9 +231,8 @@ class Running:
         return self._streams.heard_at + self._idle_s
 
     def _do_what_is_due(self, now: float, has_heard: bool) -> None:
-        if now >= self._backstop.due_at and not has_heard and not self._backstop.act(now):
-            connection.abandon(self._guard.launcher)
-            raise self._death_of_guard()
+        if now >= self._guard.due_at and not has_heard:
+            self._guard.act(now)
         if now >= self._idle_at:
             self._idle_s = math.inf
             self._tell(Idle())
@@ -220,38 +245,22 @@ class Running:
     def _attend_to(self, fd: int) -> None:
         if fd in self._streams.fds:
             self._streams.read(fd)
-        elif fd == self._guard.channel.fileno():
-            self._listen()
+        elif fd == self._guard.fileno():
+            for message in self._guard.receive():
+                self._take(message)
         elif self._feeder is not None and fd == self._feeder.fileno() and not self._feeder.feed():
             self._feeder = None
-
-    def _listen(self) -> None:
-        try:
-            with contextlib.suppress(OSError):  # the guard is dead; messages about its death are still to be read
-                self._guard.channel.flush()
-            messages = self._guard.receive()
-        except EOFError as end:
-            # If the request was all that was to be sent, the guard has not read the whole of it: nothing was started.
-            lost = isinstance(end, UnreadError) or self._guard.channel.has_unsent
-            unread = lost and self._messages_sent == 1 and not self._backstop.has_killed
-            if unread:
-                connection.abandon(self._guard.launcher)  # the fault may be in the launcher, and its next guard's, too
-            raise self._death_of_guard(NothingStarted if unread else GuardDied) from None
-        for message in messages:
-            self._take(message)
 
     def _take(self, message: Message) -> None:
         if isinstance(message, Status):
             if self._on_status is not None:
                 self._on_status(message, self._streams.total_bytes)
+        elif isinstance(message, Started):
+            if self._on_start is not None:
+                self._on_start(message.pid)
         elif isinstance(message, Waiting):
             self._streams.notify(wording.describe_waiting(message.returncode, message.processes, message.total))
-        elif isinstance(message, Swept):
-            self._swept = message
-        elif isinstance(message, Done) and not self._backstop.has_killed:
-            # A report that comes after we have killed is ignored: it tells of our kill, not how the command ended. A
-            # traced guard can still send one, because the death of its tracer sets it free.
-            self._done = message
+        elif isinstance(message, Done) and self._done is not None:
             # What the command wrote before it ended is in the pipes by now.
             if self._terminal is not None:
                 self._terminal.hang_up()
@@ -267,21 +276,9 @@ class Running:
         has_failed = ending.reason == "exited" and (ending.returncode or 0) > 0
         return has_failed and self._spec.stdin is None and (terminal.end_was_read or self._streams.is_within_a_line)
 
-    def _death_of_guard(self, kind: type[GuardDied] = GuardDied) -> GuardDied:
-        self._streams.drain()
-        self._batcher.show_no_more()
-        details = connection.errors.take()
-        last_line = details.rpartition("\n")[2]
-        debuglog.note("caller", f"the guard has died {last_line}")
-        swept = None if self._swept is None else (self._swept.killed, self._swept.survivors, self._swept.certain)
-        killed = self._backstop.killed if self._backstop.has_killed else None
-        return kind(wording.describe_death_of_guard(swept, last_line, killed), details)
-
-    def _tell(self, message: Message, fds: Iterable[int] = ()) -> None:
+    def _tell(self, message: Message) -> None:
         if not self._is_closed:
-            self._messages_sent += 1
-            with contextlib.suppress(OSError):  # the guard is dead: the next read gets end of file
-                self._guard.channel.send(message, list(fds))
+            self._guard.tell(message)
 
 
 _open: weakref.WeakSet[Running] = weakref.WeakSet()

@@ -72,6 +72,10 @@ class Streams:
         """Add a notice about the command at its place in the output."""
         self._batcher.add("notice", notice + "\n")
 
+    def text_so_far(self, stream: Stream) -> str:
+        """What is kept of the stream."""
+        return self._keepers[stream].text_so_far
+
     @property
     def total_bytes(self) -> int:
         return sum(keeper.total for keeper in self._keepers.values())

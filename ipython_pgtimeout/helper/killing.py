@@ -33,11 +33,16 @@ def signal_all(number: int, roots: Roots, shell: int = 0) -> list[int]:
             signalled = walk.signal_groups(walk, number)
         _signal_group_of_shell(shell, signalled, number)
         return [*targets, *killed]
+    # A stopped process acts on nothing but SIGKILL until it is continued: signal(7).
+    return signal_running(roots, shell, number, signal.SIGCONT)
+
+
+def signal_running(roots: Roots, shell: int, *signals: int) -> list[int]:
+    """These signals, once, to every process that a walk finds. Returns the pids."""
     with Walk(roots()) as walk:
         targets = list(walk)
-        # A stopped process acts on nothing but SIGKILL until it is continued: signal(7).
-        signalled = walk.signal_groups(targets, number, signal.SIGCONT)
-        _signal_group_of_shell(shell, signalled, number, signal.SIGCONT)
+        signalled = walk.signal_groups(targets, *signals)
+        _signal_group_of_shell(shell, signalled, *signals)
     return targets
 
 

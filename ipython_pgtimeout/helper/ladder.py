@@ -48,7 +48,8 @@ class Ladder:
     def __init__(self, limits: Limits) -> None:
         self.reason = "exited"
         self._limits = limits
-        self._deadline = limits.started_s + limits.timeout
+        self.timeout_s = limits.timeout
+        """When the deadline is, after the start."""
         self._shell_has_exited = False
         self._presses = 0
         self._notice_at = _NEVER
@@ -80,9 +81,17 @@ class Ladder:
     def note_death_of_caller(self, now: float) -> None:
         self._begin_gently("kernel-died", now)
 
+    def note_termination(self, at_once: bool, now: float) -> None:
+        """The caller's program ends the command: as the deadline does, or ``at_once`` by SIGKILL."""
+        if not at_once:
+            self._begin_gently("terminated", now)
+        elif self._give_up_at == _NEVER:  # SIGKILL has not been sent yet
+            self._begin(self.reason if self._rungs else "terminated", now, signal.SIGKILL)
+
     def extend(self, timeout_s: float) -> None:
         """The deadline is now ``timeout_s`` after the start. Too late once the end has begun."""
-        self._deadline = self._limits.started_s + timeout_s
+        if not self._rungs:
+            self.timeout_s = timeout_s
 
     # -- what follows from it -----------------------------------------------------------------------------
 
@@ -96,7 +105,7 @@ class Ladder:
         """When the next step is due if nothing happens before."""
         if self._rungs:
             return min(self._rung_at, self._give_up_at)
-        return min(self._deadline, self._notice_at)
+        return min(self._limits.started_s + self.timeout_s, self._notice_at)
 
     def next_signal_in(self, now: float) -> float:
         """Seconds until the next signal; infinite while the end has not begun."""
@@ -105,7 +114,7 @@ class Ladder:
     def next_step(self, now: float) -> Step | None:
         """What to do now; None if nothing is due before `due_at`."""
         if not self._rungs:
-            if now >= self._deadline:
+            if now >= self._limits.started_s + self.timeout_s:
                 self._begin_gently("timeout", now)
             elif self._shell_has_exited and self._limits.leftovers == "leave":
                 return Step(Act.RELEASE)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from ..shared import debuglog
 from ..shared.processes import UNFOUND, describe
-from ..shared.protocol import Done, Status, Waiting
+from ..shared.protocol import Done, Started, Status, Waiting
 from ..shared.records import Ending, Process, Signalled
 from . import killing
 from .ladder import Ladder
@@ -32,10 +32,10 @@ class Reports:
         self._reaper = reaper
         self._lives = lives
 
-    def note_signal(self, name: str, sent: Sequence[int], now: float) -> None:
+    def note_signal(self, name: str, sent: Sequence[int], now: float, on_request: bool = False) -> None:
         """That signal was sent to those pids. A signal that is repeated is one entry, with the pids of all rounds."""
-        if not self.signals or self.signals[-1].signal != name:
-            self.signals.append(Signalled(now - self._started_s, name, []))
+        if not self.signals or (self.signals[-1].signal, self.signals[-1].on_request) != (name, on_request):
+            self.signals.append(Signalled(now - self._started_s, name, [], on_request))
             debuglog.note("guard", f"sent {name} to {list(sent)}")
         known = self.signals[-1].pids
         known += sorted(set(sent) - set(known))
@@ -43,6 +43,10 @@ class Reports:
     def list_left(self, observer: Observer) -> list[Process]:
         """The processes that are left, as far as they can be found."""
         return describe(killing.list_running(self._reaper.roots), observer.present)
+
+    def send_start(self) -> None:
+        """The shell has been started."""
+        self._link.send(Started(self._reaper.shell))
 
     def send_notice(self, observer: Observer) -> None:
         """The shell has exited, and these processes are left."""
@@ -57,7 +61,7 @@ class Reports:
         self._link.send(
             Status(
                 returncode=self._reaper.returncode,
-                signal=self.signals[-1].signal if self.signals else "",
+                signal=next((sent.signal for sent in self.signals[::-1] if not sent.on_request), ""),
                 next_signal_s=self._ladder.next_signal_in(now),
                 names=[process.name for process in present[:_NAMED_AT_MOST]],
                 processes=len(present),
@@ -89,6 +93,7 @@ class Reports:
     ) -> None:
         ending = Ending(
             pid=self._reaper.shell,
+            timeout=self._ladder.timeout_s,
             returncode=returncode,
             reason=reason,
             error=error,

@@ -13,12 +13,13 @@ import select
 import signal
 import subprocess
 import time
+from collections import deque
 from collections.abc import Callable
 from typing import NamedTuple
 
 from ..shared import debuglog
 from ..shared.errors import describe_error
-from ..shared.protocol import Ask, Extend, Idle, Interrupt, Message, Request
+from ..shared.protocol import Ask, Extend, Idle, Interrupt, Message, Request, Signal, Terminate
 from ..shared.signals import signal_name
 from . import killing, observation, priority, reaping
 from .attributes import Attributes
@@ -80,6 +81,8 @@ class Supervision:
         self._observe_at = request.limits.started_s + observation.FIRST_LOOK_AFTER_S
         self._awaited: _Awaited | None = None
         self._signal_again_at = 0.0
+        self._requested: deque[int] = deque()
+        """Signals that the caller asks for, sent one per turn: many of them must not hold a deadline up."""
         self._is_hurrying = False
         self._lets_go = False
         """Whether to report although something is left: the ladder has no more steps."""
@@ -107,6 +110,8 @@ class Supervision:
         debuglog.note("guard", f"started the shell, pid {self._reaper.shell}")
         self._observer = Observer(self._lives, self._children.wake, self._reaper.roots)
         self._lives.record_shell(self._reaper.shell, self._request.argv)
+        if self._request.tells_start:
+            self._reports.send_start()
 
     def _watch(self) -> bool:
         """Supervise until no process of the command is left. Returns whether the guard can be used again."""
@@ -128,6 +133,8 @@ class Supervision:
                 not self._lets_go and now >= self._signal_again_at and (step := self._ladder.next_step(now)) is not None
             ):
                 self._do(step, now)
+            elif self._requested:
+                self._signal_on_request(self._requested.popleft(), now)
             elif now >= self._observe_at:
                 self._observe_at = _NEVER
                 self._observer.look_now()
@@ -182,6 +189,10 @@ class Supervision:
                 self._ladder.note_silence(now)
             elif isinstance(message, Extend):
                 self._ladder.extend(message.timeout)
+            elif isinstance(message, Terminate):
+                self._ladder.note_termination(message.at_once, now)
+            elif isinstance(message, Signal):
+                self._requested.append(message.number)
 
     # -- what is to be done -------------------------------------------------------------------------------
 
@@ -206,6 +217,10 @@ class Supervision:
         self._signal_again_at = 2 * time.monotonic() - now
         self._observer.look_soon()
         self._reports.note_signal(signal_name(number), sent, now)
+
+    def _signal_on_request(self, number: int, now: float) -> None:
+        sent = killing.signal_running(self._reaper.roots, self._reaper.shell, number)
+        self._reports.note_signal(signal_name(number), sent, now, on_request=True)
 
     def _hurry(self) -> None:
         """From now on the command must leave the guard its share of the processor. Once more at each signal: a thread

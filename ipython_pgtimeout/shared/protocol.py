@@ -36,7 +36,7 @@ class Request(NamedTuple):
 
     Comes with the descriptors stdin, stdout, stderr and cwd, and, if processes may be left running, with the
     reading ends of their output, to be drained for them. With ``pty``, stdout is a terminal, to become the
-    session's controlling terminal.
+    session's controlling terminal. ``tells_start`` asks for `Started`, which costs a message.
     """
 
     program: bytes
@@ -45,6 +45,13 @@ class Request(NamedTuple):
     inheritance: Inheritance
     limits: Limits
     pty: bool
+    tells_start: bool
+
+
+class Started(NamedTuple):
+    """Guard to caller, if the request ``tells_start``: the shell has been started, and has this pid."""
+
+    pid: int
 
 
 class Interrupt(NamedTuple):
@@ -65,6 +72,18 @@ class Extend(NamedTuple):
     """Caller to guard: the deadline is now ``timeout`` seconds after the command's start."""
 
     timeout: float
+
+
+class Terminate(NamedTuple):
+    """Caller to guard: end the command as at the deadline, or with ``at_once`` by SIGKILL."""
+
+    at_once: bool
+
+
+class Signal(NamedTuple):
+    """Caller to guard: send this signal to every process of the command. This ends nothing by itself."""
+
+    number: int
 
 
 class Ask(NamedTuple):
@@ -109,4 +128,6 @@ class Swept(NamedTuple):
     certain: bool
 
 
-Message = Ready | Request | Interrupt | Idle | Extend | Ask | Status | Waiting | Done | Swept
+Message = (
+    Ready | Request | Started | Interrupt | Idle | Extend | Terminate | Signal | Ask | Status | Waiting | Done | Swept
+)

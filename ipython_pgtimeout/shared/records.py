@@ -62,17 +62,20 @@ class Life(NamedTuple):
 
 
 class Signalled(NamedTuple):
-    """One signal of the ladder: seconds since the start, the signal's name, and the pids it was sent to."""
+    """One signal: seconds since the start, the signal's name, and the pids it was sent to. ``on_request`` tells that
+    it is none of those that end the command, but was asked for by `Job.send_signal`."""
 
     at_s: float
     signal: str
     pids: list[int]
+    on_request: bool = False
 
 
 class Ending(NamedTuple):
     """How a command ended. The fields are those of `Result` with the same names, where they are explained."""
 
     pid: int
+    timeout: float
     returncode: int | None
     reason: str
     error: str

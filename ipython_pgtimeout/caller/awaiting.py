@@ -1,0 +1,108 @@
+"""Jobs in asyncio: wait for one, read it, and end it when the task is cancelled."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable, Iterator
+
+from ..result import Result
+from .driven import Driven
+from .interrupts import WakeUp
+from .output import Stream
+
+
+async def result_of(driven: Driven) -> Result:
+    """Wait until nothing of it is left. A task that is cancelled meanwhile leaves the job as it is."""
+    with _woken_by_signals():
+        await _until(driven, lambda: driven.is_over)
+    result = driven.outcome()
+    assert result is not None
+    return result
+
+
+async def texts_of(driven: Driven) -> AsyncIterator[str]:
+    """As in iterating over a `Job`."""
+    position = 0
+    while new := await _texts_after(driven, position):
+        position += len(new)
+        for stream, text in new:
+            if stream != "notice":
+                yield text
+
+
+async def _texts_after(driven: Driven, position: int) -> list[tuple[Stream, str]]:
+    with _woken_by_signals():
+        await _until(driven, lambda: driven.is_over or len(driven.texts) > position)
+    return driven.texts[position:]
+
+
+async def result_or_end_of(driven: Driven) -> Result:
+    """Wait until nothing of it is left. When the task is cancelled, the job is interrupted, at the second time killed,
+    and CancelledError is raised when it is gone."""
+    with _woken_by_signals():
+        try:
+            await _until(driven, lambda: driven.is_over)
+        except asyncio.CancelledError:
+            driven.interrupt()
+            while not driven.is_over:
+                try:
+                    await _until(driven, lambda: driven.is_over)
+                except asyncio.CancelledError:
+                    driven.terminate(at_once=True)
+            driven.outcome()
+            raise
+        except BaseException:  # the coroutine is closed, for example: nobody waits any more
+            driven.terminate(at_once=False)
+            raise
+    return await result_of(driven)
+
+
+async def _until(driven: Driven, condition: Callable[[], bool]) -> None:
+    loop = asyncio.get_running_loop()
+    future = loop.create_future()
+
+    def finish() -> None:
+        if not future.done():
+            future.set_result(None)
+
+    def listen() -> None:  # on another thread
+        if condition():
+            with contextlib.suppress(RuntimeError):  # the loop has been closed
+                loop.call_soon_threadsafe(finish)
+
+    driven.listen(listen)
+    try:
+        if not condition():
+            await future
+    finally:
+        driven.listen_no_more(listen)
+
+
+_wake_ups: dict[asyncio.AbstractEventLoop, tuple[WakeUp, int]] = {}
+
+
+@contextlib.contextmanager
+def _woken_by_signals() -> Iterator[None]:
+    """Meanwhile a signal wakes the event loop, if it runs on the main thread.
+
+    A kernel handles the stop button by a callback, which its sleeping event loop would not look at before something
+    else wakes it (ipykernel, issue 881).
+    """
+    loop = asyncio.get_running_loop()
+    wake_up, users = _wake_ups.get(loop) or (WakeUp(), 0)
+    if not users:
+        wake_up.install()
+        if wake_up.fileno() >= 0:
+            loop.add_reader(wake_up.fileno(), wake_up.clear)
+    _wake_ups[loop] = wake_up, users + 1
+    try:
+        yield
+    finally:
+        wake_up, users = _wake_ups.pop(loop)
+        if users > 1:
+            _wake_ups[loop] = wake_up, users - 1
+        else:
+            if wake_up.fileno() >= 0:
+                loop.remove_reader(wake_up.fileno())
+            wake_up.remove()

@@ -1,0 +1,223 @@
+"""A command in the background, as its user sees it: `Job`."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import re
+import signal
+import time
+from collections.abc import AsyncIterator, Generator, Iterator
+from typing import Any
+
+from .. import values, wording
+from ..result import CommandEnded, JobTimeout, Result
+from ..shared.protocol import Status
+from ..spec import Spec
+from .driven import Driven
+from .output import Show, Stream
+
+_LONGEST = 60
+_REMEMBERED = 10
+_numbers = itertools.count(1)
+_jobs: list[Job] = []
+
+
+class Job:
+    """A command in the background, made by `start`. Nothing of it outlives its deadline, nor this process.
+
+    The methods are those of `subprocess.Popen`, and can be called from any thread. Those that end the job ask for its
+    end and do not wait for it; when it is over they do nothing. As a context manager, it is ended on the way out. If
+    the process that supervises it was killed, `poll`, `wait` and ``await`` raise `GuardDied`.
+    """
+
+    def __init__(self, spec: Spec, show: Show) -> None:
+        self.name = f"job{next(_numbers)}"
+        self.command = self.args = spec.command
+        self.started_at = time.time()
+        """By the clock on the wall."""
+        self._timeout_s = spec.timeout
+        self.driven = Driven(spec, show)
+        """For those who show it."""
+        _jobs.append(self)
+        list_jobs()  # forgets old ones
+
+    # -- as subprocess.Popen ------------------------------------------------------------------------------
+
+    @property
+    def pid(self) -> int:
+        """The shell's, which is also its session's and its process group's. Waits until it is known; 0 if there was
+        none."""
+        self.driven.wait_until(lambda: self.driven.pid or self.is_over)
+        return self.driven.pid
+
+    @property
+    def returncode(self) -> int | None:
+        """The shell's exit code, or negative the signal that ended it; None while the job is not over."""
+        if self.result is None:
+            return None
+        code = self.result.returncode
+        return -signal.SIGKILL if code is None else code  # None: SIGKILL was sent, and has not ended it
+
+    def poll(self) -> int | None:
+        """`returncode`, None while the job is not over."""
+        self.driven.outcome()
+        return self.returncode
+
+    def wait(self, timeout: float | str | None = None) -> int:
+        """Wait until nothing of the job is left, and return `returncode`. Raises subprocess.TimeoutExpired after
+        ``timeout``, seconds or a duration such as ``"5m"``; the job goes on."""
+        if not self.driven.wait_until(lambda: self.is_over, timeout):
+            raise JobTimeout(self.command, values.parse_idle(timeout), self.stdout, self.stderr)
+        code = self.poll()
+        assert code is not None
+        return code
+
+    def send_signal(self, sig: str | int) -> None:
+        """Send a signal to every process of the command: ``"HUP"``, ``signal.SIGSTOP``. SIGKILL is `kill`."""
+        number = values.parse_signal(sig)
+        if number == signal.SIGKILL:
+            self.kill()
+        else:
+            self.driven.ask(lambda running: running.send_signal(number))
+
+    def interrupt(self) -> None:
+        """End it as the stop button does: SIGINT, after the grace SIGTERM, then SIGKILL. A second time: SIGKILL."""
+        self.driven.interrupt()
+
+    def terminate(self) -> None:
+        """End it as the deadline does: SIGTERM or the signal that was given, and SIGKILL after the grace, to
+        everything that the command has started."""
+        self.driven.terminate(at_once=False)
+
+    def kill(self) -> None:
+        """SIGKILL to everything that the command has started."""
+        self.driven.terminate(at_once=True)
+
+    def __enter__(self) -> Job:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is not None and issubclass(kind, KeyboardInterrupt):
+            self.interrupt()
+        else:
+            self.terminate()
+        try:
+            self.driven.wait_until(lambda: self.is_over)
+        except KeyboardInterrupt:
+            self.kill()
+            raise
+
+    # -- beyond it ----------------------------------------------------------------------------------------
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing of it is left, or its supervision has failed."""
+        return self.driven.is_over
+
+    @property
+    def result(self) -> Result | None:
+        """How it ended; None while it is not over."""
+        return self.driven.result
+
+    @property
+    def timeout(self) -> float:
+        """The deadline, in seconds after the start."""
+        return self._timeout_s
+
+    @property
+    def remaining(self) -> float:
+        """Seconds until the deadline; 0 when it has passed or the job is over."""
+        return 0.0 if self.is_over else max(0.0, self.driven.started_s + self._timeout_s - time.monotonic())
+
+    def extend(self, duration: float | str) -> float:
+        """Move the deadline: it is ``duration`` later. Returns `remaining`. When the job is being ended already, or
+        over, it is too late, and nothing changes."""
+        more_s = values.parse_timeout(duration)
+        with self.driven.changed:
+            if self.remaining > 0 and not self.driven.is_ending:
+                self._timeout_s += more_s
+                self.driven.ask(lambda running: running.extend(self._timeout_s))
+        return self.remaining
+
+    @property
+    def stdout(self) -> str:
+        """What it has written so far, of which ``max_output`` bytes are kept."""
+        return self.driven.text("stdout")
+
+    @property
+    def stderr(self) -> str:
+        """The same of its other stream."""
+        return self.driven.text("stderr")
+
+    def __iter__(self) -> Iterator[str]:
+        """The texts of both streams from the beginning, as they come, until the job is over: what a cell would show.
+        A line may come in pieces."""
+        position = 0
+        while new := self._texts_after(position):
+            position += len(new)
+            yield from (text for stream, text in new if stream != "notice")
+
+    def _texts_after(self, position: int) -> list[tuple[Stream, str]]:
+        """Those that come next; none when the job is over."""
+        self.driven.wait_until(lambda: len(self.driven.texts) > position or self.is_over)
+        return self.driven.texts[position:]
+
+    def wait_for(self, pattern: str | re.Pattern[str], timeout: float | str | None = None) -> re.Match[str]:
+        """Wait until ``pattern``, a regular expression, is found in what is kept of stdout or of stderr. Returns the
+        match. Raises subprocess.TimeoutExpired after ``timeout``, and `CommandEnded` if the command is over; both tell
+        what it has written instead."""
+        expression = re.compile(pattern)
+        found: list[re.Match[str]] = []
+
+        def is_found() -> bool:
+            found.extend(filter(None, map(expression.search, (self.stdout, self.stderr))))
+            return bool(found)
+
+        if not self.driven.wait_until(lambda: is_found() or self.is_over, timeout):
+            limit_s = values.parse_idle(timeout)
+            raise JobTimeout(self.command, limit_s, self.stdout, self.stderr, expression.pattern)
+        if found:
+            return found[0]
+        self.poll()
+        assert self.result is not None
+        raise CommandEnded(self.result, expression.pattern)
+
+    def __await__(self) -> Generator[Any, None, Result]:
+        from .awaiting import result_of  # here and not above: most programs do not use asyncio
+
+        return result_of(self.driven).__await__()
+
+    def __aiter__(self) -> AsyncIterator[str]:
+        from .awaiting import texts_of
+
+        return texts_of(self.driven)
+
+    def status(self, timeout: float | str = 1.0) -> Status | None:
+        """The command's processes, their processor time and memory, asked for now. The last known after ``timeout``,
+        or when the job is over."""
+        before = self.driven.status
+        self.driven.ask(lambda running: running.ask_for_status())
+        self.driven.wait_until(lambda: self.driven.status is not before or self.is_over, timeout)
+        return self.driven.status
+
+    def summary(self) -> str:
+        """One line: how long it has run, or how it ended."""
+        if self.driven.error is not None:
+            return str(self.driven.error)
+        if self.result is not None:
+            return self.result.summary()
+        elapsed_s = time.monotonic() - self.driven.started_s
+        return f"running for {wording.format_seconds(elapsed_s)} of {wording.format_limit(self._timeout_s)}"
+
+    def __repr__(self) -> str:
+        return f"<Job {self.name}: {self.summary()}: {wording.visible(self.command.strip(), _LONGEST)}>"
+
+
+def list_jobs() -> list[Job]:
+    """Those that run, and the last that have ended, in the order in which they were started."""
+    ended = [job for job in _jobs if job.is_over]
+    for job in ended[:-_REMEMBERED]:
+        with contextlib.suppress(ValueError):  # another thread has removed it
+            _jobs.remove(job)
+    return list(_jobs)
