@@ -177,6 +177,21 @@ class Spec:
 class Showing:
     """What a magic does with a command's output and result. The engine does not know these fields."""
 
+    bg: bool = _declare(
+        False,
+        values.parse_flag,
+        "--bg",
+        help="run it in the background: the cell is over at once and goes on showing its status and its last lines. "
+        "%timed_jobs lists what runs",
+    )
+    job: str | None = _declare(
+        None,
+        values.parse_variable,
+        "--job",
+        metavar="NAME",
+        help="the same, with this name; the variable holds the Job: NAME.wait(), NAME.kill(), NAME.extend('5m')",
+    )
+
     out: str | None = _declare(
         None,
         values.parse_variable,

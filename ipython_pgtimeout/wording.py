@@ -14,7 +14,7 @@ from .shared.signals import signal_name
 _HIDDEN = frozenset({"Cc", "Cf", "Cs", "Co", "Zl", "Zp"})
 _LONGEST = 160
 _SEARCHED = 4096
-_CONTROL_SEQUENCE = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]")
+CONTROL_SEQUENCE = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]")
 """ECMA-48, 5.4: colours and movements of the cursor."""
 
 
@@ -142,6 +142,14 @@ def format_seconds(seconds: float) -> str:
     return f"{seconds:.3f} s" if 0 < seconds < 0.1 else f"{seconds:.1f} s"
 
 
+def format_duration(seconds: float) -> str:
+    """A time to be read at a glance: ``4.2 s``, ``3 min 20 s``, ``1 h 05 min``."""
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, second = divmod(round(seconds), 60)
+    return f"{minutes} min {second:02} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02} min"
+
+
 def format_limit(seconds: float) -> str:
     """A time that was set, as it was set: ``0.3 s``, ``30 s``, ``inf s``."""
     return f"{seconds:.10g} s"
@@ -167,7 +175,7 @@ def visible(text: str, longest: int = _LONGEST) -> str:
 
 def last_line(text: str) -> str:
     """The last line of ``text`` that is not blank, cut and made `visible`, without colours."""
-    lines = re.split(r"[\r\n]+", _CONTROL_SEQUENCE.sub("", text[-_SEARCHED:]))
+    lines = re.split(r"[\r\n]+", CONTROL_SEQUENCE.sub("", text[-_SEARCHED:]))
     return next((visible(line.strip()) for line in reversed(lines) if line.strip()), "")
 
 

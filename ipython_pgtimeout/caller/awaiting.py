@@ -23,18 +23,19 @@ async def result_of(driven: Driven) -> Result:
 
 async def texts_of(driven: Driven) -> AsyncIterator[str]:
     """As in iterating over a `Job`."""
-    position = 0
-    while new := await _texts_after(driven, position):
-        position += len(new)
+    new, position = await _texts_after(driven, 0)
+    while new:
         for stream, text in new:
             if stream != "notice":
                 yield text
+        new, position = await _texts_after(driven, position)
 
 
-async def _texts_after(driven: Driven, position: int) -> list[tuple[Stream, str]]:
+async def _texts_after(driven: Driven, position: int) -> tuple[list[tuple[Stream, str]], int]:
     with _woken_by_signals():
-        await _until(driven, lambda: driven.is_over or len(driven.texts) > position)
-    return driven.texts[position:]
+        await _until(driven, lambda: driven.is_over or driven.texts.end > position)
+    with driven.changed:
+        return driven.texts.after(position)
 
 
 async def result_or_end_of(driven: Driven) -> Result:

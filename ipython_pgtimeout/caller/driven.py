@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import collections
 import contextlib
 import dataclasses
 import math
 import os
 import threading
 import time
+import traceback
 from collections.abc import Callable
 
 from .. import values
 from ..result import GuardDied, Result
+from ..shared import debuglog
 from ..shared.protocol import Status
 from ..spec import Spec
 from .background import background
@@ -20,6 +23,35 @@ from .running import Running
 from .supervisor import NothingStarted
 
 _MAX_WAIT_S = 3600.0
+_LAST = 10
+
+
+class Texts:
+    """What has been written, and notices about the command, in the order in which it came: the last ``max_characters``
+    of it. Readers on other threads remember how far they have come."""
+
+    def __init__(self, max_characters: float) -> None:
+        self._max_characters = max_characters
+        self._kept: collections.deque[tuple[Stream, str]] = collections.deque()
+        self._characters = 0
+        self.end = 0
+        """The position after the last one."""
+
+    def add(self, stream: Stream, text: str) -> None:
+        self._kept.append((stream, text))
+        self.end += 1
+        self._characters += len(text)
+        while self._characters > self._max_characters and len(self._kept) > 1:
+            self._characters -= len(self._kept.popleft()[1])
+
+    def after(self, position: int) -> tuple[list[tuple[Stream, str]], int]:
+        """Those from ``position`` on, as far as they are kept, and the next position. With the lock."""
+        kept = list(self._kept)
+        return kept[max(0, len(kept) - (self.end - position)) :], self.end
+
+    def last(self) -> list[tuple[Stream, str]]:
+        """The last few."""
+        return list(self._kept)[-_LAST:]
 
 
 class Driven:
@@ -28,8 +60,7 @@ class Driven:
     def __init__(self, spec: Spec, show: Show) -> None:
         """Starts it. ``show`` is called with output and notices, on the thread that drives. Raises InputError."""
         self.changed = threading.Condition(threading.RLock())
-        self.texts: list[tuple[Stream, str]] = []
-        """What has been written, and notices about the command, in the order in which it came."""
+        self.texts = Texts(spec.max_output)
         self.pid = 0
         """The shell's, once it is known."""
         self.started_s = time.monotonic()
@@ -41,10 +72,12 @@ class Driven:
         self.error: BaseException | None = None
         """Why there is no result."""
         self.is_ending = False
+        self.call_at = math.inf
+        """When a listener wants to be called though nothing has changed, by CLOCK_MONOTONIC."""
         self._presses = 0
         self._spec = spec
         self._show = show
-        self._shown = 0
+        self._next_to_show = 0
         self._listeners: list[Callable[[], None]] = []
         self._failure: BaseException | None = None
         """What will be the error, once everything has been released."""
@@ -58,8 +91,8 @@ class Driven:
     def _begin(self) -> Running:
         return Running(
             self._spec,
-            lambda stream, text: self.texts.append((stream, text)),
-            batch_interval_s=0.0,
+            self.texts.add,
+            is_live=True,
             on_status=self._note_status,
             first_status_after_s=math.inf,
             on_start=self._note_pid,
@@ -139,9 +172,10 @@ class Driven:
         with self.changed:
             if self._failure is not None or self.is_over or self._running.is_over:
                 return None
-            return self._running.watched, self._running.due_at
+            return self._running.watched, min(self._running.due_at, self.call_at)
 
     def step(self, ready: list[int]) -> None:
+        self.call_at = math.inf
         try:
             with self.changed:
                 if self._failure is None and not self.is_over:
@@ -184,13 +218,17 @@ class Driven:
 
     def _pass_on(self) -> None:
         """Without the lock, which what the user's function waits for may need."""
-        for stream, text in self.texts[self._shown :]:
-            self._shown += 1
+        new, self._next_to_show = self.texts.after(self._next_to_show)
+        for stream, text in new:
             self._show(stream, text)
 
     def _tell_listeners(self) -> None:
         for listener in list(self._listeners):
-            listener()
+            try:
+                listener()
+            except Exception:  # it shows the job: its front end may be gone, and the job goes on without it
+                debuglog.note("caller", f"a listener has failed: {traceback.format_exc()}")
+                self.listen_no_more(listener)
 
     def _note_status(self, status: Status | None, _written_bytes: int) -> None:
         self.status = status or self.status

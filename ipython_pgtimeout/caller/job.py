@@ -151,17 +151,18 @@ class Job:
         return self.driven.text("stderr")
 
     def __iter__(self) -> Iterator[str]:
-        """The texts of both streams from the beginning, as they come, until the job is over: what a cell would show.
-        A line may come in pieces."""
-        position = 0
-        while new := self._texts_after(position):
-            position += len(new)
+        """The texts of both streams as they come, until the job is over; a line may come in pieces. They begin with
+        what has been written before, and a loop that is too slow misses some: ``max_output`` is kept."""
+        new, position = self._texts_after(0)
+        while new:
             yield from (text for stream, text in new if stream != "notice")
+            new, position = self._texts_after(position)
 
-    def _texts_after(self, position: int) -> list[tuple[Stream, str]]:
-        """Those that come next; none when the job is over."""
-        self.driven.wait_until(lambda: len(self.driven.texts) > position or self.is_over)
-        return self.driven.texts[position:]
+    def _texts_after(self, position: int) -> tuple[list[tuple[Stream, str]], int]:
+        """Those that come next, and the next position; none when the job is over."""
+        with self.driven.changed:
+            self.driven.wait_until(lambda: self.driven.texts.end > position or self.is_over)
+            return self.driven.texts.after(position)
 
     def wait_for(self, pattern: str | re.Pattern[str], timeout: float | str | None = None) -> re.Match[str]:
         """Wait until ``pattern``, a regular expression, is found in what is kept of stdout or of stderr. Returns the

@@ -44,12 +44,14 @@ class Keeper:
     ones overwrite earlier ones, so memory and work are bounded however much is written.
     """
 
-    def __init__(self, limit_bytes: float) -> None:
+    def __init__(self, limit_bytes: float, is_live: bool = False) -> None:
+        """``is_live`` is whether what comes beyond the head is shown as it comes, too."""
         self.total = 0
         self.left_out = 0
         self._tail_bytes = 0 if math.isinf(limit_bytes) else int(limit_bytes) // 2
         self._head_left = limit_bytes - self._tail_bytes
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
+        self._live_decoder = codecs.getincrementaldecoder("utf-8")("replace") if is_live else None
         self._texts: list[str] = []
         self._scratch = _take_buffer()
         self._ring = bytearray()
@@ -69,10 +71,18 @@ class Keeper:
         return memoryview(self._ring)[self._in_ring % len(self._ring) :]
 
     def keep(self, size: int) -> str:
-        """Keep ``size`` bytes that have come into the buffer. Returns the text they complete, if it is in the head.
+        """Keep ``size`` bytes that have come into the buffer. Returns the text to be shown: what they complete, if it
+        is in the head.
 
         A character split between two reads comes with its last byte, so the text can be empty while the stream goes on.
         """
+        if self._live_decoder is None:
+            return self._keep(size)
+        live = self._live_decoder.decode(self.buffer()[:size])
+        self._keep(size)
+        return live
+
+    def _keep(self, size: int) -> str:
         self.total += size
         if self.in_tail:
             self._in_ring += size
@@ -88,6 +98,10 @@ class Keeper:
 
     def finish(self) -> str:
         """End the stream. Returns the text still to be shown, after a line that counts what was `left_out`."""
+        last = self._finish()
+        return last if self._live_decoder is None else self._live_decoder.decode(b"", final=True)
+
+    def _finish(self) -> str:
         if len(_spare_buffers) < _MAX_SPARE_BUFFERS:
             _spare_buffers.append(self._scratch)
         tail = self._tail()

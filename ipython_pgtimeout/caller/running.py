@@ -62,7 +62,7 @@ class Running:
         show: Show,
         *,
         pace: Pace | None = None,
-        batch_interval_s: float = BATCH_INTERVAL_S,
+        is_live: bool = False,
         whole: Iterable[Stream] = (),
         on_status: Callable[[Status | None, int], None] | None = None,
         first_status_after_s: float = FIRST_STATUS_AFTER_S,
@@ -71,8 +71,9 @@ class Running:
     ) -> None:
         """Check everything, and ask a guard to start the command.
 
-        ``show`` gets the output as it comes, and notices about the command. Of the ``whole`` streams everything is
-        kept, of the others what `Spec.max_output` allows. ``on_status`` is called, ``first_status_after_s`` and from
+        ``show`` gets the output as it comes, and notices about the command: of each stream what is kept, and in
+        batches; with ``is_live`` everything, at once. Of the ``whole`` streams everything is kept, of the others what
+        `Spec.max_output` allows. ``on_status`` is called, ``first_status_after_s`` and from
         then on twice a second, with a status and with the number of bytes the command has written; with None once the
         command is over and its output is not yet shown. ``on_start`` is called with the shell's pid. The deadline
         counts from ``started_s`` (CLOCK_MONOTONIC), by default from now.
@@ -88,7 +89,8 @@ class Running:
         self._presses = 0
         self._is_closed = False
         self._idle_s = spec.idle
-        self._batcher = Batcher(show, pace, batch_interval_s)
+        self._is_live = is_live
+        self._batcher = Batcher(show, pace, 0.0 if is_live else BATCH_INTERVAL_S)
         with contextlib.ExitStack() as on_failure:
             on_failure.callback(self.close)
             _open.add(self)
@@ -118,7 +120,7 @@ class Running:
         kept: Mapping[Stream, float] = {
             stream: math.inf if stream in whole else spec.max_output for stream in ("stdout", "stderr")
         }
-        self._streams = Streams(plumbing.outputs, kept, log, self._batcher)
+        self._streams = Streams(plumbing.outputs, kept, log, self._batcher, self._is_live)
 
     def __enter__(self) -> Running:
         return self

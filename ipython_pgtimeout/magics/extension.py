@@ -11,6 +11,7 @@ from IPython.core.completer import CompletionContext, SimpleCompletion, completi
 from IPython.core.error import UsageError
 
 from ..caller.blocking import run_to_end
+from ..caller.job import Job
 from ..caller.output import Pace, Stream
 from ..pictures.tree import Tree
 from ..result import GuardDied, Result, make_interrupt
@@ -19,6 +20,7 @@ from ..values import InputError
 from . import line as lines
 from .defaults import PgTimeout
 from .frontend import CELL_MAGIC, LINE_MAGIC, FrontEnd
+from .jobs import JOBS_MAGIC, Jobs, JobTable, list_as_table
 from .screen import Page, Screen, Terminal
 from .status import LiveStatus
 
@@ -39,13 +41,19 @@ class Extension:
         self._ip: Any = ip
         self._defaults = PgTimeout(ip)
         self._pace = Pace()
+        self._jobs = Jobs(ip, self._pace)
 
     def register(self) -> None:
         def timeout_shell(line: str, cell: str = "") -> None:
             self._run(line, cell)
 
-        def run_timed(line: str) -> Result | None:
+        def run_timed(line: str) -> Result | Job | None:
             return self._run(line, None)
+
+        def timed_jobs(line: str) -> JobTable:
+            """%timed_jobs: the commands in the background, those that run and the last that have ended. The value is a
+            dict of jobs: ``_["build"].kill()``."""
+            return list_as_table(line)
 
         def pgtree(line: str) -> Tree:
             """%pgtree [PID] [--all]: sessions, process groups and processes below PID, or below the kernel, as they
@@ -53,6 +61,7 @@ class Extension:
             return _tree(line.split())
 
         self._ip.register_magic_function(pgtree, "line", TREE_MAGIC)
+        self._ip.register_magic_function(timed_jobs, "line", JOBS_MAGIC)
         for magic, kind, usage, summary in (
             (timeout_shell, "cell", _CELL_USAGE, "Run the cell as a shell script. Nothing it starts outlives it."),
             (run_timed, "line", _LINE_USAGE, "Run a shell command line. Nothing it starts outlives it."),
@@ -62,14 +71,18 @@ class Extension:
         self._ip.configurables.append(self._defaults)
         self._ip.input_transformers_post.append(_pass_empty_body)
         self._ip.Completer.custom_matchers.append(self._complete)
+        self._ip.events.register("post_run_cell", self._jobs.tell)
+        self._ip.display_formatter.ipython_display_formatter.for_type(Job, self._jobs.display)
 
     def unregister(self) -> None:
         self._ip.magics_manager.magics["cell"].pop(CELL_MAGIC, None)
-        for name in (LINE_MAGIC, TREE_MAGIC):
+        for name in (LINE_MAGIC, TREE_MAGIC, JOBS_MAGIC):
             self._ip.magics_manager.magics["line"].pop(name, None)
         self._ip.configurables.remove(self._defaults)
         self._ip.input_transformers_post.remove(_pass_empty_body)
         self._ip.Completer.custom_matchers.remove(self._complete)
+        self._ip.events.unregister("post_run_cell", self._jobs.tell)
+        self._ip.display_formatter.ipython_display_formatter.pop(Job, None)
 
     # The first of IPython's matchers. If it offers anything, the others are not asked: they read the line as Python,
     # and the first call of jedi takes seconds.
@@ -83,12 +96,16 @@ class Extension:
         completions = [SimpleCompletion(text=text, type="option") for text in offered]
         return {"completions": completions, "matched_fragment": word, "suppress": True}
 
-    def _run(self, line: str, cell: str | None) -> Result | None:
-        """Both magics; ``cell`` is None for the line magic, whose command stands in the line. None after --help."""
+    def _run(self, line: str, cell: str | None) -> Result | Job | None:
+        """Both magics; ``cell`` is None for the line magic, whose command stands in the line. None after --help, and
+        where the cell shows a job already."""
         live: LiveStatus | None = None
         try:
             spec, showing = self._read(line, cell)
             front_end = FrontEnd(self._ip)
+            if showing.bg or showing.job is not None:
+                job = self._jobs.start(spec, showing, front_end)
+                return None if front_end.shows_result else job
             # With --max-output inf the user asks to show everything at once.
             pace = self._pace if front_end.has_kernel and math.isfinite(spec.max_output) else None
             captured = _captured(showing)

@@ -21,11 +21,10 @@ class FrontEnd:
 
     def __init__(self, ip: Any) -> None:
         self.has_kernel = hasattr(ip, "kernel")
+        request: dict[str, Any] = {}
         on_main_thread = threading.current_thread() is threading.main_thread()
         if self.has_kernel:
-            request: dict[str, Any] = getattr(
-                ip, "get_parent", dict
-            )()  # a kernel that is not ipykernel's may have none
+            request = getattr(ip, "get_parent", dict)()  # a kernel that is not ipykernel's may have none
             self.kind: Kind = "page" if _replaces_displays(request) else "text"
             code = request.get("content", {}).get("code", "")
         else:
@@ -35,6 +34,8 @@ class FrontEnd:
         line = _LINE.fullmatch(code)
         # A thread may outlive its cell, and what is running now is then another one.
         self.is_whole_cell = on_main_thread and bool(line or _CELL.match(code))
+        self.has_widgets = self.kind == "page" and on_main_thread and not _is_python(request)
+        """Whether it may show widgets: it is no client in Python."""
         self.shows_result = on_main_thread and line is not None and line[1] is None
         """Whether the cell ends by showing the command's `Result`."""
 
@@ -43,14 +44,20 @@ def _replaces_displays(request: dict[str, Any]) -> bool:
     """Whether the front end handles ``update_display_data`` and ``clear_output``. No message says so.
 
     JupyterLab and Notebook do; VS Code does by its own word (vscode-python, pull request 10874), it was not run.
-    Clients in Python have message ids that begin with the session's. Of these, nbclient (nbconvert, papermill) does,
+    Of the clients in Python, nbclient (nbconvert, papermill) does,
     and takes no input. Those that do not: jupyter console, Qt console and `execute_interactive`, which take input;
     ipyparallel and nbval, which store no history.
     """
-    header, content = request.get("header", {}), request.get("content", {})
-    if header.get("msg_id", "").startswith(header.get("session", "")):
+    content = request.get("content", {})
+    if _is_python(request):
         return content.get("allow_stdin") is False and content.get("store_history") is True
     return True
+
+
+def _is_python(request: dict[str, Any]) -> bool:
+    """Whether the request comes from a client in Python, whose message ids begin with the session's."""
+    header = request.get("header", {})
+    return bool(header.get("msg_id", "").startswith(header.get("session", "")))
 
 
 def _has_terminal(ip: Any) -> bool:

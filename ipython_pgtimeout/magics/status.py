@@ -21,12 +21,19 @@ _NAMES = 3
 class LiveStatus:
     """What a screen shows while a command runs, and in its place at the end."""
 
-    def __init__(self, timeout_s: float, screen: Screen) -> None:
-        self._timeout_s = timeout_s
+    def __init__(self, timeout_s: float, screen: Screen, name: str = "") -> None:
+        """``timeout_s`` can be changed. ``name`` is the job's, if it is one."""
+        self.timeout_s = timeout_s
         self._screen = screen
+        self._names = (name,) if name else ()
         self._started = time.monotonic()
         self._started_at = time.time()
         self._is_shown = False
+
+    def begin(self) -> None:
+        """Show that it runs, before anything else is known."""
+        self._is_shown = True
+        self._put("running", (self._times(0.0, True),))
 
     def update(self, status: Status | None, written_bytes: int) -> None:
         """Show the ``status`` of a command that runs; None says that only its output is still on its way to the page,
@@ -46,29 +53,30 @@ class LiveStatus:
             f"output {format_bytes(written_bytes)}",
         )
         bar = ""
-        if math.isfinite(self._timeout_s):
-            bar = f'<progress value="{min(elapsed_s, self._timeout_s):.2f}" max="{self._timeout_s:g}"></progress> '
+        if math.isfinite(self.timeout_s):
+            bar = f'<progress value="{min(elapsed_s, self.timeout_s):.2f}" max="{self.timeout_s:g}"></progress> '
         self._put(phase, facts, bar)
 
     def _put(self, phase: str, facts: tuple[str, ...], bar: str = "") -> None:
-        self._screen.put_status(" · ".join((phase, *facts)), _html(f"{bar}<b>{escape(phase)}</b> · {_unbroken(facts)}"))
+        named = " · ".join((*self._names, phase))
+        self._screen.put_status(" · ".join((named, *facts)), _html(f"{bar}<b>{escape(named)}</b> · {_unbroken(facts)}"))
 
     def _times(self, elapsed_s: float, with_deadline: bool) -> str:
         """Of a status that may be left behind, clock times: they stay true. With their zone, because a kernel may be in
         another one than its user."""
-        with_deadline = with_deadline and math.isfinite(self._timeout_s)
+        with_deadline = with_deadline and math.isfinite(self.timeout_s)
         if not self._screen.keeps_status:
-            return f"{elapsed_s:.0f} s" + (f" of {format_limit(self._timeout_s)}" if with_deadline else "")
+            return f"{elapsed_s:.0f} s" + (f" of {format_limit(self.timeout_s)}" if with_deadline else "")
         since = f"since {_clock(self._started_at)}"
         if with_deadline:
-            since += f", until {_clock(self._started_at + self._timeout_s, self._started_at)}"
+            since += f", until {_clock(self._started_at + self.timeout_s, self._started_at)}"
         return f"{since} {time.strftime('%Z')}".rstrip()
 
     def finish(self, result: Result | None, is_told: bool) -> bool:
         """Put the result's summary in place of the status. If something else tells how the command ended, put only
         facts that are not in the summary. Returns whether the summary was put."""
         if result is not None and not is_told:
-            text = result.summary()
+            text = " · ".join((*self._names, result.summary()))
             return self._screen.end_status(text, _html(verdict(text, result.ok)))
         facts = [f"{_clock(self._started_at)} to {_clock(time.time(), self._started_at)}"]
         if result is not None:
