@@ -10,7 +10,7 @@ from typing import Any
 
 from ..caller.job import Job
 from ..caller.output import Pace
-from ..pictures.markup import fold, verdict
+from ..pictures import fold
 from ..shared.protocol import Status
 from .buttons import Buttons
 from .lastlines import Lines
@@ -62,7 +62,7 @@ class Panel(Screen):
         self._look_at, self._lines_at, self._fold_at = now + _FIRST_LOOK_AFTER_S, now, now
         self._is_finished = False
         self._status: Display | None = None
-        self._live = LiveStatus(job.timeout, self, job.name)
+        self._live = LiveStatus(job.timeout, self, job.name, job.started_at)
         self._live.begin()
         self._fold, self._last = Display(ip, _EMPTY), Display(ip, _EMPTY)
         self._buttons = Buttons(job) if has_buttons else None
@@ -126,16 +126,13 @@ class Panel(Screen):
     def _show_fold(self, now: float) -> None:
         self._fold_shown, self._fold_at = self._read, now + _FOLD_INTERVAL_S
         if self._lines.earlier_count:
-            html = fold(self._lines.earlier(), self._lines.earlier_count)
+            html = fold.draw_html(self._lines.earlier(), self._lines.earlier_count)
             self._pace.note(len(html))
-            self._fold.replace({"text/plain": f"{self._lines.earlier_count:,} earlier lines", "text/html": html})
+            self._fold.replace({"text/plain": fold.title(self._lines.earlier_count), "text/html": html})
 
     def _show_end(self) -> None:
         if self._buttons is not None and self._buttons_shown is not None:
             self._buttons_shown.replace(_EMPTY)  # a saved notebook would have buttons that nothing answers
             self._buttons.close()
-        if self._job.result is not None:
-            self._live.finish(self._job.result, is_told=False)
-        else:
-            text = f"{self._job.name} · {self._job.summary()}"
-            self.put_status(text, verdict(text, ok=False))
+        result = self._job.result
+        self._live.conclude(self._job.summary(), ok=result is not None and result.ok)

@@ -21,13 +21,14 @@ _NAMES = 3
 class LiveStatus:
     """What a screen shows while a command runs, and in its place at the end."""
 
-    def __init__(self, timeout_s: float, screen: Screen, name: str = "") -> None:
-        """``timeout_s`` can be changed. ``name`` is the job's, if it is one."""
+    def __init__(self, timeout_s: float, screen: Screen, name: str = "", started_at: float | None = None) -> None:
+        """``timeout_s`` can be changed. ``name`` is the job's, if it is one, and ``started_at`` when that was started
+        (by the clock on the wall), which can be earlier than now."""
         self.timeout_s = timeout_s
         self._screen = screen
         self._names = (name,) if name else ()
-        self._started = time.monotonic()
-        self._started_at = time.time()
+        self._started_at = time.time() if started_at is None else started_at
+        self._started = time.monotonic() - (time.time() - self._started_at)
         self._is_shown = False
 
     def begin(self) -> None:
@@ -72,12 +73,16 @@ class LiveStatus:
             since += f", until {_clock(self._started_at + self.timeout_s, self._started_at)}"
         return f"{since} {time.strftime('%Z')}".rstrip()
 
+    def conclude(self, summary: str, ok: bool) -> bool:
+        """Put this in place of the status. Returns whether it is shown."""
+        text = " · ".join((*self._names, summary))
+        return self._screen.end_status(text, _html(verdict(text, ok)))
+
     def finish(self, result: Result | None, is_told: bool) -> bool:
         """Put the result's summary in place of the status. If something else tells how the command ended, put only
         facts that are not in the summary. Returns whether the summary was put."""
         if result is not None and not is_told:
-            text = " · ".join((*self._names, result.summary()))
-            return self._screen.end_status(text, _html(verdict(text, result.ok)))
+            return self.conclude(result.summary(), result.ok)
         facts = [f"{_clock(self._started_at)} to {_clock(time.time(), self._started_at)}"]
         if result is not None:
             facts.append(f"CPU {result.cpu_time:.1f} s")

@@ -8,13 +8,11 @@ from __future__ import annotations
 import functools
 import html
 import re
-from collections.abc import Iterable
 from pathlib import Path
 
 from ..wording import visible
 
 _LONGEST = 160
-_LONGEST_LINE = 2_000
 _MATHEMATICS = re.compile(r"[$\\]")
 _TIME = re.compile(r"(?<=\d) s\b")
 
@@ -38,13 +36,6 @@ def verdict(sentence: str, ok: bool) -> str:
     and its unit stay in one line."""
     colour = "#2e9e5b" if ok else "#d9534f"
     return f'<span style="color:{colour}">●</span> {_TIME.sub("&nbsp;s", escape(sentence, 500))}'
-
-
-def fold(lines: Iterable[str], count: int) -> str:
-    """Lines that are shown on a click. They are the last of ``count``."""
-    shown = [escape(line.expandtabs(), _LONGEST_LINE) for line in lines]
-    title = f"{count:,} earlier line{'s' * (count > 1)}" + (f", the last {len(shown):,}" if len(shown) < count else "")
-    return f'<details><summary style="cursor:pointer">{title}</summary><pre>{chr(10).join(shown)}</pre></details>'
 
 
 @functools.cache
