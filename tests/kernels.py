@@ -74,6 +74,7 @@ class Kernel:
         """Start the kernel, by the command ``started_by`` if given, and run the cells ``setup``, which must succeed."""
         self._directory = tempfile.TemporaryDirectory(prefix="pgtimeout-test-")
         self._replies: dict[str, Reply] = {}
+        self._showing: dict[str, Reply] = {}
         connection_file = str(Path(self._directory.name, "kernel.json"))
         self.manager = KernelManager(connection_file=connection_file, transport="ipc")
         spec = self.manager.kernel_spec
@@ -166,10 +167,12 @@ class Kernel:
                     answered.status = message["content"]["status"]
 
     def _record(self, message: dict[str, Any]) -> None:
+        kind, content = message["msg_type"], message["content"]
         reply = self._replies.get(message["parent_header"].get("msg_id", ""))
+        if kind == "update_display_data":  # it belongs to the cell that has shown this display, whichever runs now
+            reply = self._showing.get(content["transient"]["display_id"])
         if reply is None:
             return
-        kind, content = message["msg_type"], message["content"]
         reply.messages += 1
         if kind == "clear_output":
             assert content["wait"]
@@ -188,6 +191,7 @@ class Kernel:
         elif kind in ("display_data", "update_display_data"):
             reply.displayed.append(content["data"])
             reply.display_ids.append(content["transient"].get("display_id", ""))
+            self._showing[reply.display_ids[-1]] = reply
             reply.updates += kind == "update_display_data"
         elif kind == "status" and content["execution_state"] == "idle":
             reply.idle = True

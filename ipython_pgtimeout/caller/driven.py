@@ -199,8 +199,9 @@ class Driven:
             self.result, self.error = result, self._failure
             _unfinished.discard(self)
             self.ended_at = time.time()
+            # Before anyone who waits for the end goes on: it may be the last thing that a notebook does.
+            self._tell_listeners()
             self.changed.notify_all()
-        self._tell_listeners()
 
     def _starts_again(self) -> bool:
         """Once: a helper was killed or changed, and there are new ones now."""

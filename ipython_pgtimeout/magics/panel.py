@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextvars
 import math
 import time
 import uuid
@@ -29,18 +28,17 @@ _FOLD_INTERVAL_S = 10.0
 class Display:
     """One display in a cell, which any thread can replace.
 
-    It is published by the publisher and in the context of the cell that made it: another cell that runs meanwhile can
-    neither capture it nor be taken for its cell.
+    Front ends find it by its identifier, whichever cell runs: nbclient would ignore a message that names its own cell,
+    when that is over. It keeps its publisher, or a cell that captures what is displayed would get it.
     """
 
     def __init__(self, ip: Any, bundle: dict[str, Any]) -> None:
         self._publish = ip.display_pub.publish
-        self._context = contextvars.copy_context()
         self._transient = {"display_id": uuid.uuid4().hex}
         self._publish(data=bundle, metadata={}, transient=self._transient)
 
     def replace(self, bundle: dict[str, Any]) -> None:
-        self._context.run(self._publish, data=bundle, metadata={}, transient=self._transient, update=True)
+        self._publish(data=bundle, metadata={}, transient=self._transient, update=True)
 
 
 class Panel(Screen):
