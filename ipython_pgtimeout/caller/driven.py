@@ -155,12 +155,15 @@ class Driven:
         return True
 
     def listen(self, listener: Callable[[], None]) -> None:
-        """Call it when something has changed, and now if it is over, on the thread that drives: it may not wait."""
+        """Call it soon, and whenever something has changed, on the thread that drives: it may not wait. If the command
+        is over, it is called at once."""
         with self.changed:
             self._listeners.append(listener)
             is_over = self.is_over
         if is_over:
             listener()
+        else:
+            background.attend_to(self)
 
     def listen_no_more(self, listener: Callable[[], None]) -> None:
         with self.changed, contextlib.suppress(ValueError):
