@@ -84,7 +84,10 @@ def test_the_next_command_runs_after_all_descriptors_were_closed(reused_by: str,
 def _kill_idle_guard() -> None:
     """Kill it so that its channel stays open for a moment: the launcher, which has a copy, is stopped meanwhile."""
     assert connection._launcher is not None
-    (guard,) = connection._idle
+    *others, guard = connection._idle
+    for other in others:  # from earlier tests that ran several commands at once
+        connection._idle.remove(other)
+        other.hang_up()
     assert wait_until(lambda: guard.is_waiting() and guard.pid, 10)
     launcher = connection._launcher.process
     launcher.send_signal(signal.SIGSTOP)

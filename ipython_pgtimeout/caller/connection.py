@@ -32,6 +32,8 @@ sys.path.append(sys.argv[2])
 from ipython_pgtimeout.helper.launcher import main
 main(int(sys.argv[3]), int(sys.argv[4]))
 """
+_KEPT = 4
+"""How many idle guards are kept at most, of those that were needed at once. Each has 2 to 3 MB of its own."""
 _PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
 
@@ -88,8 +90,8 @@ class Connection:
     def give_back(self, guard: GuardHandle, is_free: bool) -> None:
         """Call this after each `take`. A guard that is not free gets end of file, and ends what it supervises.
 
-        At rest one idle guard is kept. While many commands run at once, more are kept, because their threads may soon
-        need as many.
+        At rest a few idle guards are kept, if so many were needed at once. While many commands run at once, more are
+        kept, because their threads may soon need as many.
         """
         with self._lock:
             self._busy.discard(guard)
@@ -98,7 +100,7 @@ class Connection:
                 self._idle.append(guard)
             else:
                 guard.hang_up()
-            while len(self._idle) > len(self._busy) + 1 and (surplus := _pop(self._idle, 0)) is not None:
+            while len(self._idle) > max(_KEPT, len(self._busy) + 1) and (surplus := _pop(self._idle, 0)) is not None:
                 surplus.hang_up()
             if launcher is not None:
                 with contextlib.suppress(OSError):  # no descriptors: if that lasts, the next command reports it
