@@ -34,7 +34,8 @@ _BUFFER_BYTES = 1 << 18
 _LINE_SEARCH_BYTES = 4096
 _MAX_SPARE_BUFFERS = 8
 _spare_buffers: list[bytearray] = []
-"""Making a buffer costs more than starting a quick command: a few are used again."""
+"""Making a buffer costs more than starting a quick command: a few are used again. More than one, because other threads
+read at the same time, and a signal handler can run a command in the middle of a read."""
 
 
 class Keeper:
@@ -51,7 +52,8 @@ class Keeper:
         self._head_left = limit_bytes - self._tail_bytes
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
         self._texts: list[str] = []
-        self._scratch = _take_buffer()
+        self._scratch = bytearray()
+        """Only from `buffer` to `keep`, so that a thousand commands that write nothing take no memory for it."""
         self._ring = bytearray()
         self._in_ring = 0
 
@@ -61,8 +63,9 @@ class Keeper:
         return self._head_left <= 0
 
     def buffer(self) -> memoryview:
-        """Where the next bytes are to be read into. Then `keep` them."""
+        """Where the next bytes are to be read into. Then `keep` them, be it none."""
         if not self.in_tail:
+            self._scratch = self._scratch or _take_buffer()
             return memoryview(self._scratch)
         if not self._ring:
             self._ring = bytearray(max(self._tail_bytes + 1, _BUFFER_BYTES))
@@ -77,19 +80,20 @@ class Keeper:
         if self.in_tail:
             self._in_ring += size
             return ""
+        scratch, self._scratch = self._scratch, bytearray()
         head = int(min(size, self._head_left))
         self._head_left -= head
-        text = self._decode(memoryview(self._scratch)[:head])
+        text = self._decode(memoryview(scratch)[:head]) if size else ""
         if head < size:
             rest = size - head
-            self.buffer()[:rest] = memoryview(self._scratch)[head:size]
+            self.buffer()[:rest] = memoryview(scratch)[head:size]
             self._in_ring = rest
+        if len(_spare_buffers) < _MAX_SPARE_BUFFERS:
+            _spare_buffers.append(scratch)
         return text
 
     def finish(self) -> str:
         """End the stream. Returns the text still to be shown, after a line that counts what was `left_out`."""
-        if len(_spare_buffers) < _MAX_SPARE_BUFFERS:
-            _spare_buffers.append(self._scratch)
         kept = min(self._in_ring, self._tail_bytes)
         if self._in_ring == kept:
             tail = self._last(kept)

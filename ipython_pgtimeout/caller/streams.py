@@ -50,8 +50,10 @@ class Streams:
             self._batcher.add(stream, keeper.keep(size))
             if keeper.in_tail and not was_in_tail:
                 self.notify(f"{stream} goes on; its end is shown when the command has ended (--max-output)")
-        elif size is not None:
-            del self._files[fd]
+        else:
+            keeper.keep(0)
+            if size is not None:
+                del self._files[fd]
         return size or 0
 
     def drain(self) -> None:

@@ -65,12 +65,12 @@ class Turns:
             self._begin(turn)
 
     def _room_in(self, ahead: int) -> float:
-        """In how many seconds there is room at the latest, if so many wait ``ahead``."""
+        """In how many seconds there is room at the latest, if so many wait ``ahead``: for each a little later."""
         try:
             first = self._begun[-AT_ONCE]
         except IndexError:
             return 0.0
-        return first.began_s + _TURN_S * (1 + ahead // AT_ONCE) - time.monotonic()
+        return first.began_s + _TURN_S * (1 + ahead / AT_ONCE) - time.monotonic()
 
     def _begin(self, turn: _Turn) -> None:
         turn.began_s = time.monotonic()
