@@ -11,7 +11,12 @@ from .figures import OURS, Figure, Goal
 from .kernels import in_turn, kernel
 from .launch import CALLS
 
-AT_ONCE = 100
+THREADS = {
+    "100 commands at once, from as many threads": (100, 1),
+    "8 threads with 10 commands each": (8, 10),
+    "100 threads with 10 commands each": (100, 10),
+}
+"""How many threads, and how many commands each of them runs one after the other."""
 IN_A_ROW = """
 import gc, psutil, time
 def state():
@@ -29,9 +34,12 @@ def commands(count):
 
 
 def measure(share: float) -> Iterator[Figure]:
-    contenders = {name: partial(_per_second, CALLS[name]) for name in (OURS, "`subprocess.run`", "bounded_subprocess")}
-    rates = in_turn(contenders, max(2, int(20 * share)))
-    yield Figure(f"{AT_ONCE} commands at once, from as many threads", "commands/s", rates, more_is_better=True)
+    peers = "`subprocess.run`", "bounded_subprocess"
+    goals = (Goal(0.8, "`subprocess.run`"),)
+    for name, (threads, each) in THREADS.items():
+        contenders = {who: partial(_per_second, CALLS[who], threads, each) for who in (OURS, *peers)}
+        rates = in_turn(contenders, max(2, int(20 * share)))
+        yield Figure(name, "commands/s", rates, goals, more_is_better=True)
     hundred = max(5, int(100 * share))
     with kernel() as measured:
         measured.execute(IN_A_ROW)
@@ -45,10 +53,14 @@ def measure(share: float) -> Iterator[Figure]:
         yield Figure(f"what they have added: {what}", unit, {OURS: [after[what] - before[what]]}, (Goal(limit),))
 
 
-def _per_second(call: Callable[[], object]) -> float:
-    with ThreadPoolExecutor(AT_ONCE) as pool:
-        list(pool.map(lambda _: None, range(AT_ONCE)))
+def _per_second(call: Callable[[], object], threads: int, each: int) -> float:
+    def call_in_a_row() -> None:
+        for _ in range(each):
+            call()
+
+    with ThreadPoolExecutor(threads) as pool:
+        list(pool.map(lambda _: None, range(threads)))
         started = time.perf_counter()
-        for done in [pool.submit(call) for _ in range(AT_ONCE)]:
+        for done in [pool.submit(call_in_a_row) for _ in range(threads)]:
             done.result()
-        return AT_ONCE / (time.perf_counter() - started)
+        return threads * each / (time.perf_counter() - started)

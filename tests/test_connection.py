@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -84,7 +85,10 @@ def test_the_next_command_runs_after_all_descriptors_were_closed(reused_by: str,
 def _kill_idle_guard() -> None:
     """Kill it so that its channel stays open for a moment: the launcher, which has a copy, is stopped meanwhile."""
     assert connection._launcher is not None
-    (guard,) = connection._idle
+    *others, guard = connection._idle
+    for other in others:  # from earlier tests that ran several commands at once
+        connection._idle.remove(other)
+        other.hang_up()
     assert wait_until(lambda: guard.is_waiting() and guard.pid, 10)
     launcher = connection._launcher.process
     launcher.send_signal(signal.SIGSTOP)
@@ -128,3 +132,32 @@ def test_a_command_that_was_started_is_not_tried_again(tmp_path: Path) -> None:
         with pytest.raises(GuardDied):
             run(f"echo {number} >>{tmp_path}/ran; kill -9 $PPID", 20)
     assert (tmp_path / "ran").read_text().split() == list(map(str, range(20)))
+
+
+def test_guards_can_be_asked_for_faster_than_they_are_forked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Some 280 requests fit into the socket to the launcher; it is made smaller here. Before, the next command failed:
+    Resource temporarily unavailable."""
+    run("true", 20)
+    assert connection._launcher is not None
+    connection._launcher.control.socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1)
+    launcher = connection._launcher.process
+    launcher.send_signal(signal.SIGSTOP)
+    threading.Timer(0.3, launcher.send_signal, [signal.SIGCONT]).start()
+    guards: list[GuardHandle] = []
+
+    def ask_for_many() -> None:
+        for _ in range(40):
+            guards.append(connection._new_guard())
+
+    try:
+        ask_for_many()
+        assert wait_until(lambda: all(guard.is_waiting() and guard.pid for guard in guards), 30)
+        launcher.send_signal(signal.SIGSTOP)
+        monkeypatch.setattr("ipython_pgtimeout.caller.connection._FORKED_AFTER_S", 0.1)
+        with pytest.raises(TimeoutError):
+            ask_for_many()
+    finally:
+        launcher.send_signal(signal.SIGCONT)
+        for guard in guards:
+            guard.hang_up()
+        connection.close()

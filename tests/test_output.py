@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from jupyter_client.session import json_packer
 
 from ipython_pgtimeout.caller import output
-from ipython_pgtimeout.caller.output import BATCH_INTERVAL_S, Batcher, Keeper, Pace, Stream
+from ipython_pgtimeout.caller.keeper import Keeper
+from ipython_pgtimeout.caller.output import BATCH_INTERVAL_S, Batcher, Pace, Stream
 
 from .watching import wait_until
 

@@ -157,6 +157,18 @@ def test_bad_input_leaves_no_file_open() -> None:
     assert _open_files() == before
 
 
+def test_a_running_command_has_few_descriptors() -> None:
+    """The channel, stdout and stderr. Before, the directory was a fourth."""
+    before = _open_files()
+    spec = make_spec({"command": "sleep 60", "timeout": 60})
+    running = [Running(spec, lambda _stream, _text: None) for _ in range(10)]
+    try:
+        assert _open_files() - before <= 3 * len(running)
+    finally:
+        for each in running:
+            each.close()
+
+
 def _open_files() -> int:
     import psutil
 

@@ -85,7 +85,7 @@ def test_many_threads_can_run_commands_at_once(kernel: Kernel) -> None:
     )
     expression = "all(results[n].stdout == f'{n}\\n' and results[n].returncode == n for n in range(24))"
     assert kernel.value(expression) == "True"
-    assert wait_until(lambda: len(kernel.guards()) == 1, 5), "one idle guard should be left"
+    assert wait_until(lambda: 1 <= len(kernel.guards()) <= 4, 5), "only a few idle guards should be left"
 
 
 # -- subshells ------------------------------------------------------------------------------------------------

@@ -14,6 +14,7 @@ from .interrupts import Interrupts, WakeUp
 from .output import Pace, Show, Stream
 from .running import Running
 from .supervisor import NothingStarted
+from .turns import turns
 
 _MAX_WAIT_S = 3600.0
 
@@ -41,7 +42,7 @@ def run_to_end(
                 running.step(waiting.wait(running.watched, running.due_at))
         return running.result()
 
-    with Interrupts() as interrupts:
+    with Interrupts() as interrupts, turns.turn():
         with contextlib.suppress(NothingStarted):  # a helper was killed or changed: there are new ones the next time
             return try_to_run()
         try:

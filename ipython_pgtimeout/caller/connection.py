@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import errno
 import os
 import socket
 import subprocess
@@ -18,7 +19,7 @@ from typing import NamedTuple
 
 from ..shared import debuglog, rights
 from ..shared.channel import Channel
-from .guard_handle import GuardHandle, is_readable
+from .guard_handle import GuardHandle, is_readable, wait_until_writable
 from .helper_errors import HelperErrors
 
 # The launcher does not run the package's own __init__, which would load what only the caller needs. Site-packages come
@@ -32,6 +33,10 @@ sys.path.append(sys.argv[2])
 from ipython_pgtimeout.helper.launcher import main
 main(int(sys.argv[3]), int(sys.argv[4]))
 """
+_KEPT = 4
+"""How many idle guards are kept at most, of those that were needed at once. Each has 2 to 3 MB of its own."""
+_FORKED_AFTER_S = 10.0
+"""How long the launcher may leave all the guards that it has been asked for unforked."""
 _PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
 
@@ -88,8 +93,8 @@ class Connection:
     def give_back(self, guard: GuardHandle, is_free: bool) -> None:
         """Call this after each `take`. A guard that is not free gets end of file, and ends what it supervises.
 
-        At rest one idle guard is kept. While many commands run at once, more are kept, because their threads may soon
-        need as many.
+        At rest a few idle guards are kept, if so many were needed at once. While many commands run at once, more are
+        kept, because how many run at the same moment goes up and down.
         """
         with self._lock:
             self._busy.discard(guard)
@@ -98,7 +103,7 @@ class Connection:
                 self._idle.append(guard)
             else:
                 guard.hang_up()
-            while len(self._idle) > len(self._busy) + 1 and (surplus := _pop(self._idle, 0)) is not None:
+            while len(self._idle) > max(_KEPT, 2 * len(self._busy)) and (surplus := _pop(self._idle, 0)) is not None:
                 surplus.hang_up()
             if launcher is not None:
                 with contextlib.suppress(OSError):  # no descriptors: if that lasts, the next command reports it
@@ -167,6 +172,9 @@ class Connection:
         ours, theirs = socket.socketpair()
         with theirs:
             try:
+                # The socket is full when hundreds of commands are started faster than guards can be forked.
+                if not wait_until_writable(launcher.control, _FORKED_AFTER_S):
+                    raise TimeoutError(errno.ETIMEDOUT, os.strerror(errno.ETIMEDOUT))
                 socket.send_fds(launcher.control.socket, [b"+"], [theirs.fileno()])
             except BaseException:
                 ours.close()

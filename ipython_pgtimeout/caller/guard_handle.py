@@ -105,3 +105,10 @@ def is_readable(*sockets: Channel | socket.socket) -> bool:
     for each in sockets:
         poller.register(each, select.POLLIN)
     return bool(poller.poll(0))
+
+
+def wait_until_writable(socket: Channel, timeout_s: float) -> bool:
+    """False if it still takes nothing after that time."""
+    poller = select.poll()
+    poller.register(socket, select.POLLOUT)
+    return bool(poller.poll(timeout_s * 1000))

@@ -102,7 +102,8 @@ class Running:
         environment = preparation.environment(spec.env, spec.pty)
         program = preparation.program(spec.shell, environment)
         argv = preparation.arguments(spec.command, spec.shell, spec.strict, self._cleanup)
-        cwd = preparation.directory(spec.cwd, self._cleanup)
+        until_sent = self._cleanup.enter_context(contextlib.ExitStack())
+        cwd = preparation.directory(spec.cwd, until_sent)
         log = None if spec.log is None else Log(spec.log, self._cleanup)
         plumbing = Plumbing(spec.stdin, spec.pty, self._cleanup)
         status = rights.read_status()
@@ -115,6 +116,7 @@ class Running:
         self._guard.tell(request, [*plumbing.far_ends, cwd, *drained])
         # What can be done later is done after the request: the shell starts meanwhile.
         plumbing.hand_over()
+        until_sent.close()
         self._terminal = plumbing.terminal
         self._feeder = plumbing.feeder
         kept: Mapping[Stream, float] = {

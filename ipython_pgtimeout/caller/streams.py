@@ -9,7 +9,8 @@ from collections.abc import Mapping
 from io import FileIO
 from typing import Any
 
-from .output import Batcher, Keeper, Stream
+from .keeper import Keeper
+from .output import Batcher, Stream
 from .plumbing import NARROW_PIPE_BYTES, PIPE_BYTES, Log, widen
 
 
@@ -53,8 +54,10 @@ class Streams:
             self._batcher.add(stream, keeper.keep(size))
             if keeper.in_tail and not was_in_tail and not self._is_live:
                 self.notify(f"{stream} goes on; its end is shown when the command has ended (--max-output)")
-        elif size is not None:
-            del self._files[fd]
+        else:
+            keeper.keep(0)
+            if size is not None:
+                del self._files[fd]
         return size or 0
 
     def drain(self) -> None:
