@@ -101,7 +101,7 @@ class Panel(Screen):
         if now >= self._look_at:
             # A job of hours needs no status twice a second.
             elapsed_s = now - driven.started_s
-            self._look_at = now + min(max(_INTERVAL_S, elapsed_s / 20), _LONGEST_INTERVAL_S)
+            self._look_at = now + min(max(_FIRST_LOOK_AFTER_S, elapsed_s / 10), _LONGEST_INTERVAL_S)
             driven.ask(lambda running: running.ask_for_status())
         driven.call_at = min(
             self._look_at,
