@@ -41,6 +41,11 @@ END
 setsid bash lesson.sh & echo $!
 sleep 2"""
 
+JOB = """\
+%%timeout_shell --job build 30m
+for n in {1..44}; do echo "[$n/240] compiling src/part$n.c"; sleep 0.05; done
+sleep 1000; echo done"""
+
 HOSTILE = "<img src=x onerror=evil=1><script>evil=1</script>\"'&amp;\u202e\x1b[31m"
 HOSTILE_FILE = '<b id=evil>&"x'  # about as long as a process's name can be
 INJECTED = ".jp-OutputArea :is(img, script, #evil)"
@@ -277,7 +282,7 @@ def test_all_text_is_legible_and_screenshots_are_made(lab: Lab, mark: str, theme
     """The screenshots are those of the README. PGTIMEOUT_SCREENSHOTS can name the folder to write them to."""
     folder = Path(os.environ.get("PGTIMEOUT_SCREENSHOTS", tmp_path))
     contrasts: list[tuple[str, float]] = []
-    cells = (BUILD, "r", LESSON.format(mark=mark), "%pgtree {pid}")
+    cells = (BUILD, "r", LESSON.format(mark=mark), "%pgtree {pid}", JOB, "%timed_jobs")
     with lab.notebook(*cells, dark=theme == "dark", width=1200) as notebook:
 
         def check_and_capture(cell: int, name: str, picture: str) -> None:
@@ -285,7 +290,7 @@ def test_all_text_is_legible_and_screenshots_are_made(lab: Lab, mark: str, theme
             contrasts.extend(notebook.cell(cell).locator(picture).evaluate(CONTRASTS))
             path = folder / f"{name}-{theme}.png"
             notebook.cell(cell).screenshot(path=path)
-            assert 4_000 < path.stat().st_size < 150_000
+            assert 4_000 < path.stat().st_size < 200_000
 
         notebook.run(1)
         progress = notebook.cell(1).locator(f"{STATUS} progress")
@@ -298,5 +303,12 @@ def test_all_text_is_legible_and_screenshots_are_made(lab: Lab, mark: str, theme
         notebook.run_to_end(3)
         notebook.run_to_end(4)
         check_and_capture(4, "tree", TREE)
-        assert len(contrasts) > 60
+        notebook.run_to_end(5)
+        notebook.cell(5).get_by_text("2 processes").wait_for()
+        notebook.run_to_end(6)
+        notebook.cell(5).locator("summary").wait_for(timeout=15_000)
+        check_and_capture(5, "job", STATUS)
+        contrasts += notebook.cell(5).locator(".pgt-fold").evaluate(CONTRASTS)
+        contrasts += notebook.cell(6).locator(".pgt-jobs").evaluate(CONTRASTS)
+        assert len(contrasts) > 80
         assert {text: ratio for text, ratio in contrasts if ratio < (3 if text == "●" else 4.5)} == {}

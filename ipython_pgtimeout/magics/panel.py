@@ -104,6 +104,7 @@ class Panel(Screen):
             self._look_at = now + min(max(_FIRST_LOOK_AFTER_S, elapsed_s / 10), _LONGEST_INTERVAL_S)
             driven.ask(lambda running: running.ask_for_status())
         driven.call_at = min(
+            driven.call_at,
             self._look_at,
             self._lines_at if self._lines_shown < self._read else math.inf,
             self._fold_at if self._fold_shown < self._read else math.inf,
