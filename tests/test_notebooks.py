@@ -28,7 +28,7 @@ _MACHINE_PATH = re.compile(
     r"(?<![\w.])/(?:root|work|home|Users|tmp|var/folders|opt)/\w|site-packages|\.ipython/|\.local/"
 )
 _VARIES = re.compile(r"\(\d+\.\d+ s\)|\bsession \d+|(?<!_exit)\(\d{2,}\)|\b0x[0-9a-f]{6,}|\bin \d+\.\d+ s")
-_RESULT = re.compile(r"^%%timeout_shell .*--result (\w+)")
+_RESULT = re.compile(r"^%%timeout_shell .*--(?:result|job) (\w+)")
 
 
 def _read(path: Path) -> Notebook:
