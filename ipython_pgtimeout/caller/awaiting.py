@@ -34,7 +34,7 @@ async def texts_of(driven: Driven) -> AsyncIterator[str]:
 async def _texts_after(driven: Driven, position: int) -> tuple[list[tuple[Stream, str]], int]:
     with _woken_by_signals():
         await _until(driven, lambda: driven.is_over or driven.texts.end > position)
-    with driven.changed:
+    with driven.lock:
         return driven.texts.after(position)
 
 

@@ -28,9 +28,12 @@ class Drivable(Protocol):
     def step(self, ready: list[int]) -> None:
         """Do what is due."""
 
+    def fail(self, error: BaseException) -> None:
+        """It can't be waited for: it is over."""
+
     def release(self) -> None:
         """It is over, and its descriptors are not waited for any more: close them. Closed before, they would go on
-        being reported where another process has them as well: epoll(7)."""
+        being reported where another process has them as well: epoll(7). Does nothing the second time."""
 
 
 class Background:
@@ -45,8 +48,12 @@ class Background:
         """Drive it until it is over."""
         with self._lock:
             if self._thread is None:
-                self._thread = _Thread(self)
-                self._thread.start()
+                self._thread = thread = _Thread(self)
+                try:
+                    thread.start()
+                except BaseException:  # too many threads, or Python is shutting down
+                    self._thread = None
+                    raise
             self._thread.attend_to(driven)
 
     def attend_to(self, driven: Drivable) -> None:
@@ -81,7 +88,7 @@ class _Thread(threading.Thread):
         super().__init__(name="pgtimeout-jobs", daemon=True)
         self._background = background
         self._news: collections.deque[Drivable] = collections.deque()
-        self._registered: dict[Drivable, dict[int, int]] = {}
+        self._watched: dict[Drivable, dict[int, int]] = {}
         self._due_at: dict[Drivable, float] = {}
         self._selector = selectors.DefaultSelector()
         reading, writing = os.pipe()
@@ -127,29 +134,37 @@ class _Thread(threading.Thread):
     def _register(self, driven: Drivable) -> None:
         """Note what it waits for now."""
         interests = driven.interests()
-        watched, due_at = ({}, math.inf) if interests is None else interests
-        registered = self._registered.get(driven, {})
-        if watched != registered:
-            self._change(driven, registered, watched)
         if interests is not None:
-            self._registered[driven], self._due_at[driven] = watched, due_at
-        elif self._due_at.pop(driven, None) is not None:
-            self._registered.pop(driven)
+            try:
+                self._watch(driven, interests[0])
+            except (OSError, KeyError, ValueError) as error:  # other code has closed one of its descriptors
+                driven.fail(error)
+                interests = None
+        if interests is not None:
+            self._due_at[driven] = interests[1]
+        else:
+            self._watch(driven, {})
+            del self._watched[driven]
+            self._due_at.pop(driven, None)
             driven.release()
 
-    def _change(self, driven: Drivable, registered: dict[int, int], watched: dict[int, int]) -> None:
-        for fd in registered.keys() - watched.keys():
+    def _watch(self, driven: Drivable, wanted: dict[int, int]) -> None:
+        """Wait for these descriptors of it from now on."""
+        watched = self._watched.setdefault(driven, {})
+        for fd in watched.keys() - wanted.keys():
             self._selector.unregister(fd)
-        for fd, events in watched.items():
-            if registered.get(fd) == events:
+            del watched[fd]
+        for fd, events in wanted.items():
+            if watched.get(fd) == events:
                 continue
-            wanted = (selectors.EVENT_READ if events & select.POLLIN else 0) | (
+            mask = (selectors.EVENT_READ if events & select.POLLIN else 0) | (
                 selectors.EVENT_WRITE if events & select.POLLOUT else 0
             )
-            if fd in registered:
-                self._selector.modify(fd, wanted, driven)
+            if fd in watched:
+                self._selector.modify(fd, mask, driven)
             else:
-                self._selector.register(fd, wanted, driven)
+                self._selector.register(fd, mask, driven)
+            watched[fd] = events
 
 
 background = Background()

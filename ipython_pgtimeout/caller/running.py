@@ -37,7 +37,7 @@ from ..shared.records import Ending
 from ..spec import SPEC_FIELDS, Spec
 from . import preparation
 from .output import BATCH_INTERVAL_S, Batcher, Pace, Show, Stream
-from .plumbing import Log, Plumbing, Terminal
+from .plumbing import Feeder, Log, Plumbing, Terminal
 from .streams import Streams
 from .supervisor import Supervisor
 
@@ -73,10 +73,9 @@ class Running:
 
         ``show`` gets the output as it comes, and notices about the command: of each stream what is kept, and in
         batches; with ``is_live`` everything, at once. Of the ``whole`` streams everything is kept, of the others what
-        `Spec.max_output` allows. ``on_status`` is called, ``first_status_after_s`` and from
-        then on twice a second, with a status and with the number of bytes the command has written; with None once the
-        command is over and its output is not yet shown. ``on_start`` is called with the shell's pid. The deadline
-        counts from ``started_s`` (CLOCK_MONOTONIC), by default from now.
+        `Spec.max_output` allows. ``on_status`` is called, ``first_status_after_s`` and from then on twice a second, with
+        a status and the number of bytes written so far; with None once the command is over and its output not yet
+        shown. ``on_start`` gets the shell's pid. The deadline counts from ``started_s`` (CLOCK_MONOTONIC), or from now.
 
         Raises InputError, with nothing started, for what can't be run, and NothingStarted if there can't be a guard.
         """
@@ -88,6 +87,7 @@ class Running:
         self._status_at = math.inf if on_status is None else self._started_s + first_status_after_s
         self._presses = 0
         self._is_closed = False
+        self._fed: Feeder | None = None
         self._idle_s = spec.idle
         self._is_live = is_live
         self._batcher = Batcher(show, pace, 0.0 if is_live else BATCH_INTERVAL_S)
@@ -157,8 +157,9 @@ class Running:
         batch_at = math.inf if batch_s is None else now + batch_s
         if self._done is not None:
             return batch_at
+        fed_at = math.inf if self._fed is None else now
         keyboard_at = math.inf if self._terminal is None else now + _END_OF_FILE_INTERVAL_S
-        return min(batch_at, keyboard_at, self._status_at, self._idle_at, self._guard.due_at)
+        return min(batch_at, fed_at, keyboard_at, self._status_at, self._idle_at, self._guard.due_at)
 
     @property
     def is_over(self) -> bool:
@@ -167,6 +168,9 @@ class Running:
 
     def step(self, ready: Collection[int]) -> None:
         """Do what is due. Raises GuardDied if the guard has died, NothingStarted if that can't have done anything."""
+        if self._fed is not None:
+            self._fed.close()
+            self._fed = None
         try:
             for fd in ready:
                 self._attend_to(fd)
@@ -251,7 +255,7 @@ class Running:
             for message in self._guard.receive():
                 self._take(message)
         elif self._feeder is not None and fd == self._feeder.fileno() and not self._feeder.feed():
-            self._feeder = None
+            self._fed, self._feeder = self._feeder, None  # closed at the next step, when it is watched no more
 
     def _take(self, message: Message) -> None:
         if isinstance(message, Status):
