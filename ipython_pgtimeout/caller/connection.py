@@ -115,8 +115,9 @@ class Connection:
         """Release the helper processes: they end when they get end of file."""
         with self._lock:
             process = self._retire()
-            if process is not None:
-                # The launcher stays while processes were left running on purpose, so don't wait for long.
+            # The launcher stays while commands run, and while processes were left running on purpose: so don't wait, or
+            # not for long.
+            if process is not None and not self._busy:
                 with contextlib.suppress(subprocess.TimeoutExpired):
                     process.wait(0.5)
             self._reap_retired()

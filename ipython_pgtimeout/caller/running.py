@@ -73,8 +73,8 @@ class Running:
 
         ``show`` gets the output as it comes, and notices about the command: of each stream what is kept, and in
         batches; with ``is_live`` everything, at once. Of the ``whole`` streams everything is kept, of the others what
-        `Spec.max_output` allows. ``on_status`` is called, ``first_status_after_s`` and from then on twice a second, with
-        a status and the number of bytes written so far; with None once the command is over and its output not yet
+        `Spec.max_output` allows. ``on_status`` is called, ``first_status_after_s`` and then twice a second, with a
+        status and the number of bytes written so far; with None once the command is over and its output not yet
         shown. ``on_start`` gets the shell's pid. The deadline counts from ``started_s`` (CLOCK_MONOTONIC), or from now.
 
         Raises InputError, with nothing started, for what can't be run, and NothingStarted if there can't be a guard.
