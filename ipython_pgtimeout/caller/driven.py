@@ -137,9 +137,9 @@ class Driven:
                 raise RuntimeError("on_output can't wait for a job: all jobs would wait for it")
             with self.lock:
                 left_s = until - time.monotonic()
+                if left_s <= 0:
+                    return False
                 if self._changes == changes:
-                    if left_s <= 0:
-                        return False
                     self._changed.wait(min(left_s, _MAX_WAIT_S))
 
     def listen(self, listener: Callable[[], None]) -> None:
