@@ -70,8 +70,8 @@ def test_the_last_words_of_a_command_are_searched() -> None:
 
 
 def test_a_slow_pattern_holds_no_other_job_up() -> None:
-    """When it was searched with the lock of the job, the thread that drives all jobs waited for it. Nor does output that
-    comes all the time prolong the wait."""
+    """When it was searched with the lock of the job, the thread that drives all jobs waited for it. Nor does output
+    that comes all the time prolong the wait."""
     searches = threading.Event()
     ended: list[bool] = []
 

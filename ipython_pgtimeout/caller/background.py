@@ -6,7 +6,6 @@ It waits for the descriptors of all of them, and steps those that have something
 from __future__ import annotations
 
 import collections
-import math
 import os
 import select
 import selectors
@@ -16,6 +15,7 @@ from io import FileIO
 from typing import Protocol
 
 _MAX_WAIT_S = 3600.0
+_PATIENCE_S = 0.01
 
 
 class Drivable(Protocol):
@@ -25,15 +25,17 @@ class Drivable(Protocol):
         """The descriptors to wait for, each with the events of poll(2), and when it is due (CLOCK_MONOTONIC); None when
         it is over."""
 
-    def step(self, ready: list[int]) -> None:
-        """Do what is due."""
+    def step(self, ready: list[int]) -> bool:
+        """Do what is due. False if its lock can't be had and this is to be called again: a signal handler that has
+        interrupted the lock's holder may wait for another one."""
 
     def fail(self, error: BaseException) -> None:
         """It can't be waited for: it is over."""
 
-    def release(self) -> None:
+    def release(self) -> bool:
         """It is over, and its descriptors are not waited for any more: close them. Closed before, they would go on
-        being reported where another process has them as well: epoll(7). Does nothing the second time."""
+        being reported where another process has them as well: epoll(7). Does nothing the second time. False as in
+        `step`."""
 
 
 class Background:
@@ -53,6 +55,8 @@ class Background:
                     thread.start()
                 except BaseException:  # too many threads, or Python is shutting down
                     self._thread = None
+                    if thread.ident is None:
+                        thread.close()
                     raise
             self._thread.attend_to(driven)
 
@@ -68,12 +72,16 @@ class Background:
 
     def may_end(self, thread: _Thread) -> bool:
         """Whether that thread, which has nothing to drive, is needed no more."""
-        with self._lock:
+        if not self._lock.acquire(timeout=_PATIENCE_S):  # its holder may wait for a job, in a signal handler
+            return False
+        try:
             if thread.has_news:
                 return False
             if self._thread is thread:
                 self._thread = None
             return True
+        finally:
+            self._lock.release()
 
     def forget(self) -> None:
         """In a forked child, which has no such thread."""
@@ -114,7 +122,8 @@ class _Thread(threading.Thread):
 
     def run(self) -> None:
         while self._due_at or not self._background.may_end(self):
-            wait_s = min(self._due_at.values(), default=math.inf) - time.monotonic()
+            # With nothing to drive, this thread is here only because the lock could not be had: see `may_end`.
+            wait_s = min(self._due_at.values(), default=0.0) - time.monotonic()
             ready: dict[Drivable, list[int]] = {}
             for key, _ in self._selector.select(min(max(wait_s, 0.0), _MAX_WAIT_S)):
                 if key.data is not None:
@@ -127,12 +136,12 @@ class _Thread(threading.Thread):
                 if due_at <= now:
                     ready.setdefault(driven, [])
             for driven, fds in ready.items():
-                driven.step(fds)
-                self._register(driven)
+                if not (driven.step(fds) and self._register(driven)):
+                    self._due_at[driven] = now
         self.close()
 
-    def _register(self, driven: Drivable) -> None:
-        """Note what it waits for now."""
+    def _register(self, driven: Drivable) -> bool:
+        """Note what it waits for now. False as in `Drivable.step`."""
         interests = driven.interests()
         if interests is not None:
             try:
@@ -142,11 +151,11 @@ class _Thread(threading.Thread):
                 interests = None
         if interests is not None:
             self._due_at[driven] = interests[1]
-        else:
-            self._watch(driven, {})
-            del self._watched[driven]
-            self._due_at.pop(driven, None)
-            driven.release()
+            return True
+        self._watch(driven, {})
+        del self._watched[driven]
+        self._due_at.pop(driven, None)
+        return driven.release()
 
     def _watch(self, driven: Drivable, wanted: dict[int, int]) -> None:
         """Wait for these descriptors of it from now on."""

@@ -22,6 +22,7 @@ from .supervisor import NothingStarted
 from .texts import Texts
 
 _MAX_WAIT_S = 3600.0
+_PATIENCE_S = 0.01
 _MOST_PRESSES = 2
 """The second one asks for SIGKILL. A third one would say that the guard does not answer: see `Backstop`."""
 
@@ -157,29 +158,33 @@ class Driven:
     # -- for the thread that drives: see `background` -----------------------------------------------------
 
     def interests(self) -> tuple[dict[int, int], float] | None:
-        with self.lock:
-            if self._failure is not None or self.is_over or self._running.is_over:
-                return None
-            return self._running.watched, min(self._running.due_at, self.call_at)
+        if self._failure is not None or self.is_over or self._running.is_over:
+            return None
+        return self._running.watched, min(self._running.due_at, self.call_at)
 
-    def step(self, ready: list[int]) -> None:
+    def step(self, ready: list[int]) -> bool:
+        if not self.lock.acquire(timeout=_PATIENCE_S):
+            return False
         self.call_at = math.inf
         try:
-            with self.lock:
-                if self._failure is None and not self.is_over:
-                    self._running.step(ready)
+            if self._failure is None and not self.is_over:
+                self._running.step(ready)
         except BaseException as error:
             self._failure = error
+        finally:
+            self.lock.release()
         self._pass_on()
-        self._tell()
+        return self._tell()
 
     def fail(self, error: BaseException) -> None:
         self._failure = error
 
-    def release(self) -> None:
+    def release(self) -> bool:
         if self.is_over:
-            return
-        with self.lock:
+            return True
+        if not self.lock.acquire(timeout=_PATIENCE_S):
+            return False
+        try:
             result = None
             try:
                 if self._failure is None:
@@ -189,15 +194,19 @@ class Driven:
                 self._failure = self._failure or error
             if isinstance(self._failure, NothingStarted):
                 if self._starts_again():
-                    return
+                    return True
                 self._failure = GuardDied(str(self._failure), self._failure.details)
             if result is not None:
                 self.pid = result.pid
             self.ended_at = time.time()
             self.error = self._failure or self._error_of_user
             self.result = None if self.error else result
+            self._note_change()
+        finally:
+            self.lock.release()
         self._tell()
         _unfinished.discard(self)
+        return True
 
     def _starts_again(self) -> bool:
         """Once: a helper was killed or changed, and there are new ones now."""
@@ -226,17 +235,22 @@ class Driven:
             self._error_of_user = error
             self.terminate(at_once=False)
 
-    def _tell(self) -> None:
-        """Tell those who wait that something may have changed."""
-        with self.lock:
-            self._changes += 1
-            self._changed.notify_all()
+    def _tell(self) -> bool:
+        """Tell those who wait that something may have changed. False if some have to be told later."""
+        if has_lock := self.lock.acquire(timeout=_PATIENCE_S):
+            self._note_change()
+            self.lock.release()
         for listener in list(self._listeners):
             try:
                 listener()
             except Exception:  # it shows the job: its front end may be gone, and the job goes on without it
                 debuglog.note("caller", f"a listener has failed: {traceback.format_exc()}")
                 self.listen_no_more(listener)
+        return has_lock
+
+    def _note_change(self) -> None:
+        self._changes += 1
+        self._changed.notify_all()
 
     def _note_text(self, stream: Stream, text: str) -> None:
         self.texts.add(stream, text)
