@@ -8,6 +8,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -107,11 +108,11 @@ def test_two_threads_can_iterate_over_all_output() -> None:
     assert read[0].endswith("end\n")
 
 
-def test_texts_come_as_they_are_written() -> None:
-    job = start("trap 'echo two; exit' USR1; echo one; while :; do sleep 0.02; done", 20)
+def test_texts_come_as_they_are_written(tmp_path: Path) -> None:
+    job = start(f"echo one; until [ -e {tmp_path}/go ]; do sleep 0.02; done; echo two", 20)
     texts = iter(job)
     assert next(texts) == "one\n"
-    job.send_signal("USR1")
+    (tmp_path / "go").touch()
     assert "".join(texts) == "two\n"
     waiting = start("echo one; sleep 60", 60)
     assert next(iter(waiting)) == "one\n"
