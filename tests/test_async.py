@@ -1,4 +1,4 @@
-"""`run_async`, and a `Job` in asyncio. Signals: `test_async_signals`; a kernel's stop button: `test_jobs_in_kernels`."""
+"""`run_async`, and a `Job` in asyncio. `test_async_signals` has signals, `test_jobs_in_kernels` the stop button."""
 
 from __future__ import annotations
 
