@@ -140,25 +140,30 @@ def test_a_signal_handler_can_use_a_job_in_the_middle_of_its_methods() -> None:
 
 INTERRUPTS = """
     job = start("while :; do echo x; sleep 0.01; done", 60)
-    end, interrupts, is_shooting = time.monotonic() + 2, 0, True
+    end, interrupts, raises = time.monotonic() + 2, 0, False
+    def interrupt(*_):
+        global raises
+        if raises:
+            raises = False
+            raise KeyboardInterrupt
+    signal.signal(signal.SIGINT, interrupt)
     def shoot():
-        while is_shooting:
+        while time.monotonic() < end:
             time.sleep(random.random() * 0.0006)
             os.kill(os.getpid(), signal.SIGINT)
     thread = threading.Thread(target=shoot)
     thread.start()
     while time.monotonic() < end:
         try:
+            raises = True
             while time.monotonic() < end:
                 job.stdout, job.remaining
                 with contextlib.suppress(subprocess.TimeoutExpired):
                     job.wait(0.0002)
-        except (KeyboardInterrupt, RuntimeError):
+            raises = False
+        except (KeyboardInterrupt, RuntimeError):  # RuntimeError: a rare fault of threading.Condition
             interrupts += 1
-    is_shooting = False
-    while thread.is_alive():
-        with contextlib.suppress(KeyboardInterrupt):
-            thread.join()
+    thread.join()
     has_lock, is_running = job.driven.lock._is_owned(), job.poll() is None
     job.kill()
     told(has_lock=has_lock, is_running=is_running, interrupts=interrupts, code=job.wait(5))

@@ -59,6 +59,11 @@ class Connection:
         self._idle: list[GuardHandle] = []
         self._busy: weakref.WeakSet[GuardHandle] = weakref.WeakSet()
 
+    @property
+    def lock(self) -> threading.RLock:
+        """For a thread that must not wait for it: it takes it with a timeout before the methods do."""
+        return self._lock
+
     def prepare(self) -> None:
         """Have a guard made ready. Does not wait for it."""
         with self._lock:

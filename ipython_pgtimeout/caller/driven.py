@@ -16,6 +16,7 @@ from ..shared import debuglog
 from ..shared.protocol import Status
 from ..spec import Spec
 from .background import background
+from .connection import connection
 from .output import Show, Stream
 from .running import Running
 from .supervisor import NothingStarted
@@ -180,24 +181,33 @@ class Driven:
         self._failure = error
 
     def release(self) -> bool:
-        if self.is_over:
-            return True
+        # A signal handler that has interrupted the start of a command may wait for this one: then it is closed later.
+        has_lock = connection.lock.acquire(timeout=_PATIENCE_S)
+        try:
+            return self._conclude(closes=has_lock) and has_lock
+        finally:
+            if has_lock:
+                connection.lock.release()
+
+    def _conclude(self, closes: bool) -> bool:
         if not self.lock.acquire(timeout=_PATIENCE_S):
             return False
         try:
             result = None
             try:
+                if closes:
+                    self._running.close()
                 if self._failure is None:
                     result = self._running.result()
-                self._running.close()
             except BaseException as error:
                 self._failure = self._failure or error
+            if self.is_over or (isinstance(self._failure, NothingStarted) and not closes):
+                return self.is_over
             if isinstance(self._failure, NothingStarted):
                 if self._starts_again():
                     return True
                 self._failure = GuardDied(str(self._failure), self._failure.details)
-            if result is not None:
-                self.pid = result.pid
+            self.pid = self.pid if result is None else result.pid
             self.ended_at = time.time()
             self.error = self._failure or self._error_of_user
             self.result = None if self.error else result
