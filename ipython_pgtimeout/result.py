@@ -207,9 +207,19 @@ class GuardDied(RuntimeError):
 def make_interrupt(result: Result) -> KeyboardInterrupt:
     """A plain KeyboardInterrupt, as loops, "run all" and front ends know it, that carries the result."""
     error = KeyboardInterrupt(result.summary())
+    carry_result(error, result)
+    return error
+
+
+def carry_result(error: BaseException, result: Result) -> None:
+    """Give an exception of Python's the result, and have IPython show it as one line."""
     error.result = result  # type: ignore[attr-defined]
+    describe_in_a_line(error, result.summary())
+
+
+def describe_in_a_line(error: BaseException, text: str) -> None:
+    """Have IPython show the error as one line with this text, and not as a traceback through our code."""
     # Not a closure: it must survive pickling, as the exception does.
     error._render_traceback_ = functools.partial(  # type: ignore[attr-defined]
-        wording.render_error, "KeyboardInterrupt", result.summary()
+        wording.render_error, type(error).__name__, text
     )
-    return error

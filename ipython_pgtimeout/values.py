@@ -73,6 +73,13 @@ def parse_idle(value: object) -> float:
     return _parse_limit(value, "30s", "5m", "inf")
 
 
+def parse_wait(value: object) -> float:
+    """Seconds that may be waited, zero or less not to wait; None or ``inf`` for as long as it takes."""
+    if value is None or str(value).strip().lower() in _INFINITE:
+        return math.inf
+    return _parse_seconds(max(value, 0) if isinstance(value, (int, float)) else value, "30", "5m", "0")
+
+
 def parse_grace(value: object) -> float:
     """Seconds, zero included. Not ``inf``: the grace is what bounds how long a command can outlive its deadline."""
     return _parse_seconds(value, "2s", "500ms", "0")

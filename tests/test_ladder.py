@@ -41,6 +41,10 @@ def press(number: int) -> Event:
     return lambda ladder, now: ladder.note_interrupt(number, now)
 
 
+def terminate(at_once: bool) -> Event:
+    return lambda ladder, now: ladder.note_termination(at_once, now)
+
+
 def extend(timeout_s: float) -> Event:
     return lambda ladder, now: ladder.extend(timeout_s)
 
@@ -200,6 +204,51 @@ GAVE_UP = "GIVE_UP"
             "timeout",
             id="extended too late",
         ),
+        pytest.param(
+            limits(),
+            [(1, terminate(False))],
+            [(1, "SIGTERM"), (3, "SIGKILL"), (6, GAVE_UP)],
+            "terminated",
+            id="terminated",
+        ),
+        pytest.param(
+            limits(number=USR1), [(1, terminate(True))], [(1, "SIGKILL"), (4, GAVE_UP)], "terminated", id="killed"
+        ),
+        pytest.param(
+            limits(),
+            [(1, terminate(False)), (2, terminate(False)), (2.5, terminate(True))],
+            [(1, "SIGTERM"), (2.5, "SIGKILL"), (5.5, GAVE_UP)],
+            "terminated",
+            id="terminated twice, killed",
+        ),
+        pytest.param(
+            limits(),
+            [(10.5, terminate(False)), (11, terminate(True))],
+            [(10, "SIGTERM"), (11, "SIGKILL"), (14, GAVE_UP)],
+            "timeout",
+            id="terminated and killed after the deadline",
+        ),
+        pytest.param(
+            limits(),
+            [(1, press(1)), (2, terminate(False)), (2.5, terminate(True))],
+            [(1, "SIGINT"), (2.5, "SIGKILL"), (5.5, GAVE_UP)],
+            "interrupted",
+            id="interrupted, then terminated and killed",
+        ),
+        pytest.param(
+            limits(),
+            [(1, terminate(False)), (2, press(1))],
+            [(1, "SIGTERM"), (2, "SIGKILL"), (5, GAVE_UP)],
+            "terminated",
+            id="terminated, then interrupted",
+        ),
+        pytest.param(
+            limits(),
+            [(1, terminate(True)), (2, terminate(True)), (3, terminate(True))],
+            [(1, "SIGKILL"), (4, GAVE_UP)],
+            "terminated",
+            id="killed again and again",
+        ),
     ],
 )
 def test_each_ending_sends_its_signals_in_time(
@@ -236,6 +285,8 @@ EVENTS = {
     "press 1": press(1),
     "press 2": press(2),
     "extend": extend(4),
+    "terminate": terminate(False),
+    "kill": terminate(True),
 }
 GIVEN = [
     limits(0.75, kill_after, number, leftovers)
@@ -261,9 +312,9 @@ def test_any_two_events_lead_to_a_timely_end_with_whole_graces(given: Limits) ->
         assert [each.what for each in signals].count("SIGKILL") == 1, case
         assert signals[-1].what == "SIGKILL", case
         assert actions[-1].at_s == pytest.approx(signals[-1].at_s + GIVE_UP_AFTER_S, abs=0.3), case
-        pressed = "press" in first + second
+        is_hurried = any(word in first + second for word in ("press", "kill"))
         for earlier, later in itertools.pairwise(signals):
-            if not pressed:
+            if not is_hurried:
                 assert later.at_s - earlier.at_s == pytest.approx(given.kill_after), case
         causes_s = [at for name, at in ((first, first_s), (second, second_s)) if name != "extend"]
         assert signals[0].at_s >= min([given.timeout, *causes_s]), case

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable, Iterator
 
-from ..result import Result
+from ..result import Result, carry_result, describe_in_a_line
 from .driven import Driven
 from .interrupts import WakeUp
 from .output import Stream
@@ -15,7 +15,15 @@ from .output import Stream
 async def result_of(driven: Driven) -> Result:
     """Wait until nothing of it is left. A task that is cancelled meanwhile leaves the job as it is."""
     with _woken_by_signals():
-        await _until(driven, lambda: driven.is_over)
+        try:
+            await _until(driven, lambda: driven.is_over)
+        except asyncio.CancelledError as error:
+            describe_in_a_line(error, "waited no longer; the job goes on")
+            raise
+    return _result(driven)
+
+
+def _result(driven: Driven) -> Result:
     result = driven.outcome()
     assert result is not None
     return result
@@ -34,29 +42,32 @@ async def texts_of(driven: Driven) -> AsyncIterator[str]:
 async def _texts_after(driven: Driven, position: int) -> tuple[list[tuple[Stream, str]], int]:
     with _woken_by_signals():
         await _until(driven, lambda: driven.is_over or driven.texts.end > position)
-    with driven.changed:
+    with driven.lock:
         return driven.texts.after(position)
 
 
 async def result_or_end_of(driven: Driven) -> Result:
     """Wait until nothing of it is left. When the task is cancelled, the job is interrupted, at the second time killed,
-    and CancelledError is raised when it is gone."""
+    and CancelledError is raised when it is gone, with the result as ``.result``.
+
+    A task must not turn it into a KeyboardInterrupt, which would end the event loop.
+    """
     with _woken_by_signals():
         try:
             await _until(driven, lambda: driven.is_over)
-        except asyncio.CancelledError:
+        except asyncio.CancelledError as cancellation:
             driven.interrupt()
             while not driven.is_over:
                 try:
                     await _until(driven, lambda: driven.is_over)
                 except asyncio.CancelledError:
                     driven.terminate(at_once=True)
-            driven.outcome()
+            carry_result(cancellation, _result(driven))
             raise
         except BaseException:  # the coroutine is closed, for example: nobody waits any more
             driven.terminate(at_once=False)
             raise
-    return await result_of(driven)
+    return _result(driven)
 
 
 async def _until(driven: Driven, condition: Callable[[], bool]) -> None:
@@ -77,7 +88,7 @@ async def _until(driven: Driven, condition: Callable[[], bool]) -> None:
         if not condition():
             await future
     finally:
-        driven.listen_no_more(listen)
+        driven.listeners.remove(listen)
 
 
 _wake_ups: dict[asyncio.AbstractEventLoop, tuple[WakeUp, int]] = {}
@@ -105,5 +116,6 @@ def _woken_by_signals() -> Iterator[None]:
             _wake_ups[loop] = wake_up, users - 1
         else:
             if wake_up.fileno() >= 0:
-                loop.remove_reader(wake_up.fileno())
+                with contextlib.suppress(RuntimeError):  # the loop was closed before the coroutine
+                    loop.remove_reader(wake_up.fileno())
             wake_up.remove()

@@ -6,7 +6,6 @@ It waits for the descriptors of all of them, and steps those that have something
 from __future__ import annotations
 
 import collections
-import math
 import os
 import select
 import selectors
@@ -16,6 +15,7 @@ from io import FileIO
 from typing import Protocol
 
 _MAX_WAIT_S = 3600.0
+_PATIENCE_S = 0.01
 
 
 class Drivable(Protocol):
@@ -25,12 +25,17 @@ class Drivable(Protocol):
         """The descriptors to wait for, each with the events of poll(2), and when it is due (CLOCK_MONOTONIC); None when
         it is over."""
 
-    def step(self, ready: list[int]) -> None:
-        """Do what is due."""
+    def step(self, ready: list[int]) -> bool:
+        """Do what is due. False if its lock can't be had and this is to be called again: a signal handler that has
+        interrupted the lock's holder may wait for another one."""
 
-    def release(self) -> None:
+    def fail(self, error: BaseException) -> None:
+        """It can't be waited for: it is over."""
+
+    def release(self) -> bool:
         """It is over, and its descriptors are not waited for any more: close them. Closed before, they would go on
-        being reported where another process has them as well: epoll(7)."""
+        being reported where another process has them as well: epoll(7). Does nothing the second time. False as in
+        `step`."""
 
 
 class Background:
@@ -45,8 +50,14 @@ class Background:
         """Drive it until it is over."""
         with self._lock:
             if self._thread is None:
-                self._thread = _Thread(self)
-                self._thread.start()
+                self._thread = thread = _Thread(self)
+                try:
+                    thread.start()
+                except BaseException:  # too many threads, or Python is shutting down
+                    self._thread = None
+                    if thread.ident is None:
+                        thread.close()
+                    raise
             self._thread.attend_to(driven)
 
     def attend_to(self, driven: Drivable) -> None:
@@ -61,12 +72,16 @@ class Background:
 
     def may_end(self, thread: _Thread) -> bool:
         """Whether that thread, which has nothing to drive, is needed no more."""
-        with self._lock:
+        if not self._lock.acquire(timeout=_PATIENCE_S):  # its holder may wait for a job, in a signal handler
+            return False
+        try:
             if thread.has_news:
                 return False
             if self._thread is thread:
                 self._thread = None
             return True
+        finally:
+            self._lock.release()
 
     def forget(self) -> None:
         """In a forked child, which has no such thread."""
@@ -81,7 +96,7 @@ class _Thread(threading.Thread):
         super().__init__(name="pgtimeout-jobs", daemon=True)
         self._background = background
         self._news: collections.deque[Drivable] = collections.deque()
-        self._registered: dict[Drivable, dict[int, int]] = {}
+        self._watched: dict[Drivable, dict[int, int]] = {}
         self._due_at: dict[Drivable, float] = {}
         self._selector = selectors.DefaultSelector()
         reading, writing = os.pipe()
@@ -107,7 +122,8 @@ class _Thread(threading.Thread):
 
     def run(self) -> None:
         while self._due_at or not self._background.may_end(self):
-            wait_s = min(self._due_at.values(), default=math.inf) - time.monotonic()
+            # With nothing to drive, this thread is here only because the lock could not be had: see `may_end`.
+            wait_s = min(self._due_at.values(), default=0.0) - time.monotonic()
             ready: dict[Drivable, list[int]] = {}
             for key, _ in self._selector.select(min(max(wait_s, 0.0), _MAX_WAIT_S)):
                 if key.data is not None:
@@ -120,36 +136,44 @@ class _Thread(threading.Thread):
                 if due_at <= now:
                     ready.setdefault(driven, [])
             for driven, fds in ready.items():
-                driven.step(fds)
-                self._register(driven)
+                if not (driven.step(fds) and self._register(driven)):
+                    self._due_at[driven] = now
         self.close()
 
-    def _register(self, driven: Drivable) -> None:
-        """Note what it waits for now."""
+    def _register(self, driven: Drivable) -> bool:
+        """Note what it waits for now. False as in `Drivable.step`."""
         interests = driven.interests()
-        watched, due_at = ({}, math.inf) if interests is None else interests
-        registered = self._registered.get(driven, {})
-        if watched != registered:
-            self._change(driven, registered, watched)
         if interests is not None:
-            self._registered[driven], self._due_at[driven] = watched, due_at
-        elif self._due_at.pop(driven, None) is not None:
-            self._registered.pop(driven)
-            driven.release()
+            try:
+                self._watch(driven, interests[0])
+            except (OSError, KeyError, ValueError) as error:  # other code has closed one of its descriptors
+                driven.fail(error)
+                interests = None
+        if interests is not None:
+            self._due_at[driven] = interests[1]
+            return True
+        self._watch(driven, {})
+        del self._watched[driven]
+        self._due_at.pop(driven, None)
+        return driven.release()
 
-    def _change(self, driven: Drivable, registered: dict[int, int], watched: dict[int, int]) -> None:
-        for fd in registered.keys() - watched.keys():
+    def _watch(self, driven: Drivable, wanted: dict[int, int]) -> None:
+        """Wait for these descriptors of it from now on."""
+        watched = self._watched.setdefault(driven, {})
+        for fd in watched.keys() - wanted.keys():
             self._selector.unregister(fd)
-        for fd, events in watched.items():
-            if registered.get(fd) == events:
+            del watched[fd]
+        for fd, events in wanted.items():
+            if watched.get(fd) == events:
                 continue
-            wanted = (selectors.EVENT_READ if events & select.POLLIN else 0) | (
+            mask = (selectors.EVENT_READ if events & select.POLLIN else 0) | (
                 selectors.EVENT_WRITE if events & select.POLLOUT else 0
             )
-            if fd in registered:
-                self._selector.modify(fd, wanted, driven)
+            if fd in watched:
+                self._selector.modify(fd, mask, driven)
             else:
-                self._selector.register(fd, wanted, driven)
+                self._selector.register(fd, mask, driven)
+            watched[fd] = events
 
 
 background = Background()

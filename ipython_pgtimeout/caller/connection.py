@@ -64,6 +64,11 @@ class Connection:
         self._idle: list[GuardHandle] = []
         self._busy: weakref.WeakSet[GuardHandle] = weakref.WeakSet()
 
+    @property
+    def lock(self) -> threading.RLock:
+        """For a thread that must not wait for it: it takes it with a timeout before the methods do."""
+        return self._lock
+
     def prepare(self) -> None:
         """Have a guard made ready. Does not wait for it."""
         with self._lock:
@@ -120,8 +125,9 @@ class Connection:
         """Release the helper processes: they end when they get end of file."""
         with self._lock:
             process = self._retire()
-            if process is not None:
-                # The launcher stays while processes were left running on purpose, so don't wait for long.
+            # The launcher stays while commands run, and while processes were left running on purpose: so don't wait, or
+            # not for long.
+            if process is not None and not self._busy:
                 with contextlib.suppress(subprocess.TimeoutExpired):
                     process.wait(0.5)
             self._reap_retired()

@@ -2,64 +2,43 @@
 
 from __future__ import annotations
 
-import collections
 import contextlib
 import dataclasses
 import math
 import os
 import threading
 import time
-import traceback
 from collections.abc import Callable
 
-from .. import values
 from ..result import GuardDied, Result
-from ..shared import debuglog
 from ..shared.protocol import Status
 from ..spec import Spec
 from .background import background
+from .connection import connection
+from .listeners import Listeners
 from .output import Show, Stream
 from .running import Running
 from .supervisor import NothingStarted
+from .texts import Texts
 
 _MAX_WAIT_S = 3600.0
-_LAST = 10
-
-
-class Texts:
-    """What has been written, and notices about the command, in the order in which it came: the last ``max_characters``
-    of it. Readers on other threads remember how far they have come."""
-
-    def __init__(self, max_characters: float) -> None:
-        self._max_characters = max_characters
-        self._kept: collections.deque[tuple[Stream, str]] = collections.deque()
-        self._characters = 0
-        self.end = 0
-        """The position after the last one."""
-
-    def add(self, stream: Stream, text: str) -> None:
-        self._kept.append((stream, text))
-        self.end += 1
-        self._characters += len(text)
-        while self._characters > self._max_characters and len(self._kept) > 1:
-            self._characters -= len(self._kept.popleft()[1])
-
-    def after(self, position: int) -> tuple[list[tuple[Stream, str]], int]:
-        """Those from ``position`` on, as far as they are kept, and the next position. With the lock."""
-        kept = list(self._kept)
-        return kept[max(0, len(kept) - (self.end - position)) :], self.end
-
-    def last(self) -> list[tuple[Stream, str]]:
-        """The last few."""
-        return list(self._kept)[-_LAST:]
+_PATIENCE_S = 0.01
+_MOST_PRESSES = 2
+"""The second one asks for SIGKILL. A third one would say that the guard does not answer: see `Backstop`."""
 
 
 class Driven:
-    """One command. The lock of `changed` guards everything; a signal handler can take it again on its own thread."""
+    """One command. ``lock`` guards everything; a signal handler can take it again on its own thread.
+
+    An exception of a signal handler, such as KeyboardInterrupt, can come between any two instructions of Python. So
+    take the lock by ``with``, which is one instruction, and not its condition, whose methods are in Python.
+    """
 
     def __init__(self, spec: Spec, show: Show) -> None:
         """Starts it. ``show`` is called with output and notices, on the thread that drives. Raises InputError."""
-        self.changed = threading.Condition(threading.RLock())
+        self.lock = threading.RLock()
+        self._changed = threading.Condition(self.lock)
+        self._changes = 0
         self.texts = Texts(spec.max_output)
         self.pid = 0
         """The shell's, once it is known."""
@@ -71,27 +50,37 @@ class Driven:
         self.result: Result | None = None
         self.error: BaseException | None = None
         """Why there is no result."""
+        self.is_told = False
+        """Whether it is over and the listeners know. Who waits for the end waits for this: in a notebook's last cell,
+        the job's panel is to show it first."""
         self.is_ending = False
         self.call_at = math.inf
         """When a listener wants to be called though nothing has changed, by CLOCK_MONOTONIC."""
         self._presses = 0
         self._spec = spec
         self._show = show
-        self._next_to_show = 0
-        self._listeners: list[Callable[[], None]] = []
+        self._unshown: list[tuple[Stream, str]] = []
+        self.listeners = Listeners()
         self._failure: BaseException | None = None
         """What will be the error, once everything has been released."""
+        self._error_of_user: BaseException | None = None
+        """What ``show`` has raised: it will be the error, once nothing is left."""
         self._is_second_try = False
         self._running = self._begin()
         with contextlib.suppress(OSError):  # a second try is to run in what is the current directory now
-            self._spec = dataclasses.replace(spec, cwd=spec.cwd or os.getcwd())
+            self._spec = dataclasses.replace(spec, cwd=os.path.join(os.getcwd(), os.path.expanduser(spec.cwd or "")))
         _unfinished.add(self)
-        background.add(self)
+        try:
+            background.add(self)
+        except BaseException:  # no thread or no descriptor can be had
+            _unfinished.discard(self)
+            self._running.close()
+            raise
 
     def _begin(self) -> Running:
         return Running(
             self._spec,
-            self.texts.add,
+            self._note_text,
             is_live=True,
             on_status=self._note_status,
             first_status_after_s=math.inf,
@@ -108,21 +97,21 @@ class Driven:
 
     def ask(self, ask: Callable[[Running], None]) -> None:
         """Ask something of the running command. Does nothing when it is over."""
-        with self.changed:
+        with self.lock:
             if not self.is_over:
                 ask(self._running)
         background.attend_to(self)
 
     def interrupt(self) -> None:
         """One more press of a stop button: see `Running.stop`."""
-        with self.changed:
+        with self.lock:
             self.is_ending = True
-            self._presses += 1
+            self._presses = min(self._presses + 1, _MOST_PRESSES)
             self.ask(lambda running: running.stop(self._presses))
 
     def terminate(self, *, at_once: bool) -> None:
         """See `Running.terminate`."""
-        with self.changed:
+        with self.lock:
             self.is_ending = True
             self.ask(lambda running: running.terminate(at_once=at_once))
 
@@ -134,77 +123,103 @@ class Driven:
 
     def text(self, stream: Stream) -> str:
         """What is kept of ``stdout`` or ``stderr``."""
-        with self.changed:
-            return self._running.text_so_far(stream)
+        with self.lock:
+            return self._running.streams.text_so_far(stream)
 
     @property
     def written_bytes(self) -> int:
-        return self._running.written_bytes
+        return self._running.streams.total_bytes
 
-    def wait_until(self, condition: Callable[[], object], timeout: float | str | None = None) -> bool:
-        """Wait until the condition holds, which is looked at with the lock. False if it does not within ``timeout``."""
-        until = math.inf if timeout is None else time.monotonic() + values.parse_idle(timeout)
-        with self.changed:
-            while not condition():
-                if background.is_current_thread():
-                    raise RuntimeError("on_output can't wait for a job: all jobs would wait for it")
+    def wait_until(self, condition: Callable[[], object], timeout_s: float = math.inf) -> bool:
+        """Wait until the condition holds. False if it does not within ``timeout_s`` seconds."""
+        until = time.monotonic() + timeout_s
+        while True:
+            changes = self._changes
+            if condition():  # without the lock: to look may take long, and the other jobs would wait for it
+                return True
+            if background.is_current_thread():
+                raise RuntimeError("on_output can't wait for a job: all jobs would wait for it")
+            with self.lock:
                 left_s = until - time.monotonic()
                 if left_s <= 0:
                     return False
-                self.changed.wait(min(left_s, _MAX_WAIT_S))
-        return True
+                if self._changes == changes:
+                    self._changed.wait(min(left_s, _MAX_WAIT_S))
 
     def listen(self, listener: Callable[[], None]) -> None:
         """Call it soon, and whenever something has changed, on the thread that drives: it may not wait. If the command
         is over, it is called at once."""
-        with self.changed:
-            self._listeners.append(listener)
-            is_over = self.is_over
-        if is_over:
+        self.listeners.add(listener)
+        if self.is_over:
             listener()
         else:
             background.attend_to(self)
 
-    def listen_no_more(self, listener: Callable[[], None]) -> None:
-        with self.changed, contextlib.suppress(ValueError):
-            self._listeners.remove(listener)
-
     # -- for the thread that drives: see `background` -----------------------------------------------------
 
     def interests(self) -> tuple[dict[int, int], float] | None:
-        with self.changed:
-            if self._failure is not None or self.is_over or self._running.is_over:
-                return None
-            return self._running.watched, min(self._running.due_at, self.call_at)
+        if self._failure is not None or self.is_over or self._running.is_over:
+            return None
+        return self._running.watched, min(self._running.due_at, self.call_at)
 
-    def step(self, ready: list[int]) -> None:
+    def step(self, ready: list[int]) -> bool:
+        if not self.lock.acquire(timeout=_PATIENCE_S):
+            return False
         self.call_at = math.inf
         try:
-            with self.changed:
-                if self._failure is None and not self.is_over:
-                    self._running.step(ready)
-                self.changed.notify_all()
-            self._pass_on()
+            if self._failure is None and not self.is_over:
+                self._running.step(ready)
         except BaseException as error:
             self._failure = error
-        self._tell_listeners()
+        finally:
+            self.lock.release()
+        self._pass_on()
+        self.listeners.tell()
+        return self._tell_waiters()
 
-    def release(self) -> None:
-        with self.changed:
-            result = self._running.result() if self._failure is None else None
-            self._running.close()
+    def fail(self, error: BaseException) -> None:
+        self._failure = error
+
+    def release(self) -> bool:
+        # A signal handler that has interrupted the start of a command may wait for this one: then it is closed later.
+        has_lock = connection.lock.acquire(timeout=_PATIENCE_S)
+        try:
+            return self._conclude(closes=has_lock) and has_lock
+        finally:
+            if has_lock:
+                connection.lock.release()
+
+    def _conclude(self, closes: bool) -> bool:
+        if not self.lock.acquire(timeout=_PATIENCE_S):
+            return False
+        try:
+            result = None
+            try:
+                if closes:
+                    self._running.close()
+                if self._failure is None:
+                    result = self._running.result()
+            except BaseException as error:
+                self._failure = self._failure or error
+            if self.is_over:
+                self._note_change()
+                return True
+            if isinstance(self._failure, NothingStarted) and not closes:
+                return False
             if isinstance(self._failure, NothingStarted):
                 if self._starts_again():
-                    return
+                    return True
                 self._failure = GuardDied(str(self._failure), self._failure.details)
-            if result is not None:
-                self.pid = result.pid
-            self.result, self.error = result, self._failure
-            _unfinished.discard(self)
+            self.pid = self.pid if result is None else result.pid
             self.ended_at = time.time()
-            # Before anyone who waits for the end goes on: it may be the last thing that a notebook does.
-            self._tell_listeners()
-            self.changed.notify_all()
+            self.error = self._failure or self._error_of_user
+            self.result = None if self.error else result
+        finally:
+            self.lock.release()
+        self.listeners.tell()
+        self.is_told = True
+        _unfinished.discard(self)
+        return self._tell_waiters()
 
     def _starts_again(self) -> bool:
         """Once: a helper was killed or changed, and there are new ones now."""
@@ -221,18 +236,32 @@ class Driven:
         return True
 
     def _pass_on(self) -> None:
-        """Without the lock, which what the user's function waits for may need."""
-        new, self._next_to_show = self.texts.after(self._next_to_show)
-        for stream, text in new:
-            self._show(stream, text)
+        """Without the lock, which what the user's function waits for may need. Output can come before the pid is known,
+        and is passed on only after that: the function may ask for the pid, and can't wait."""
+        if not (self.pid or self._failure is not None or self._running.is_over):
+            return
+        unshown, self._unshown = self._unshown, []
+        try:
+            for stream, text in unshown if self._error_of_user is None else []:
+                self._show(stream, text)
+        except BaseException as error:
+            self._error_of_user = error
+            self.terminate(at_once=False)
 
-    def _tell_listeners(self) -> None:
-        for listener in list(self._listeners):
-            try:
-                listener()
-            except Exception:  # it shows the job: its front end may be gone, and the job goes on without it
-                debuglog.note("caller", f"a listener has failed: {traceback.format_exc()}")
-                self.listen_no_more(listener)
+    def _tell_waiters(self) -> bool:
+        """Something may have changed. False if this is to be called again."""
+        if has_lock := self.lock.acquire(timeout=_PATIENCE_S):
+            self._note_change()
+            self.lock.release()
+        return has_lock
+
+    def _note_change(self) -> None:
+        self._changes += 1
+        self._changed.notify_all()
+
+    def _note_text(self, stream: Stream, text: str) -> None:
+        self.texts.add(stream, text)
+        self._unshown.append((stream, text))
 
     def _note_status(self, status: Status | None, _written_bytes: int) -> None:
         self.status = status or self.status
@@ -242,7 +271,9 @@ class Driven:
 
     def forget(self) -> None:
         """In a forked child: the command is the parent's, and a thread that is not here may have the lock."""
-        self.changed = threading.Condition(threading.RLock())
+        self.lock = threading.RLock()
+        self._changed = threading.Condition(self.lock)
+        self.is_told = True
         self.error = RuntimeError("this job belongs to the process that this one was forked from")
 
 
@@ -255,7 +286,7 @@ def end_all() -> None:
     for driven in unfinished:
         driven.terminate(at_once=False)
     for driven in unfinished:
-        driven.wait_until(lambda driven=driven: driven.is_over)  # type: ignore[misc]
+        driven.wait_until(lambda driven=driven: driven.is_told)  # type: ignore[misc]
 
 
 def _forget_all() -> None:

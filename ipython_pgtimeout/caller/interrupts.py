@@ -37,7 +37,12 @@ class WakeUp:
 
     def remove(self) -> None:
         if self._ends is not None:
-            signal.set_wakeup_fd(self._previous)
+            try:
+                current = signal.set_wakeup_fd(self._previous)
+            except OSError:  # closed meanwhile, with its event loop
+                current = signal.set_wakeup_fd(-1)
+            if current != self._ends[1].fileno():  # set meanwhile by other code, such as asyncio's add_signal_handler
+                signal.set_wakeup_fd(current)
             self.clear()  # what came since the last look is passed on, too
             for end in self._ends:
                 end.close()

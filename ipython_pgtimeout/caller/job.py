@@ -7,13 +7,14 @@ import itertools
 import re
 import signal
 import time
-from collections.abc import AsyncIterator, Generator, Iterator
-from typing import Any
+from collections.abc import AsyncIterator, Callable, Generator, Iterator
+from typing import Any, TypeVar
 
 from .. import values, wording
 from ..result import CommandEnded, JobTimeout, Result
 from ..shared.protocol import Status
 from ..spec import Spec
+from ..values import InputError
 from .driven import Driven
 from .output import Show, Stream
 
@@ -21,6 +22,7 @@ _LONGEST = 60
 _REMEMBERED = 10
 _numbers = itertools.count(1)
 _jobs: list[Job] = []
+_Quantity = TypeVar("_Quantity")
 
 
 class Job:
@@ -28,7 +30,8 @@ class Job:
 
     The methods are those of `subprocess.Popen`, and can be called from any thread. Those that end the job ask for its
     end and do not wait for it; when it is over they do nothing. As a context manager, it is ended on the way out. If
-    the process that supervises it was killed, `poll`, `wait` and ``await`` raise `GuardDied`.
+    the process that supervises it was killed, `poll`, `wait`, ``await`` and the end of a ``with`` block raise
+    `GuardDied`.
     """
 
     def __init__(self, spec: Spec, show: Show) -> None:
@@ -67,15 +70,16 @@ class Job:
     def wait(self, timeout: float | str | None = None) -> int:
         """Wait until nothing of the job is left, and return `returncode`. Raises subprocess.TimeoutExpired after
         ``timeout``, seconds or a duration such as ``"5m"``; the job goes on."""
-        if not self.driven.wait_until(lambda: self.is_over, timeout):
-            raise JobTimeout(self.command, values.parse_idle(timeout), self.stdout, self.stderr)
+        limit_s = _parse("timeout", values.parse_wait, timeout)
+        if not self.driven.wait_until(lambda: self.driven.is_told, limit_s):
+            raise JobTimeout(self.command, limit_s, self.stdout, self.stderr)
         code = self.poll()
         assert code is not None
         return code
 
     def send_signal(self, sig: str | int) -> None:
         """Send a signal to every process of the command: ``"HUP"``, ``signal.SIGSTOP``. SIGKILL is `kill`."""
-        number = values.parse_signal(sig)
+        number = _parse("sig", values.parse_signal, sig)
         if number == signal.SIGKILL:
             self.kill()
         else:
@@ -103,10 +107,13 @@ class Job:
         else:
             self.terminate()
         try:
-            self.driven.wait_until(lambda: self.is_over)
+            self.driven.wait_until(lambda: self.driven.is_told)
         except KeyboardInterrupt:
             self.kill()
+            self.driven.wait_until(lambda: self.driven.is_told)
             raise
+        if kind is None:
+            self.poll()  # raises what else would not be told
 
     # -- beyond it ----------------------------------------------------------------------------------------
 
@@ -123,7 +130,7 @@ class Job:
     @property
     def timeout(self) -> float:
         """The deadline, in seconds after the start."""
-        return self._timeout_s
+        return self._timeout_s if self.result is None else self.result.timeout
 
     @property
     def remaining(self) -> float:
@@ -133,8 +140,8 @@ class Job:
     def extend(self, duration: float | str) -> float:
         """Move the deadline: it is ``duration`` later. Returns `remaining`. When the job is being ended already, or
         over, it is too late, and nothing changes."""
-        more_s = values.parse_timeout(duration)
-        with self.driven.changed:
+        more_s = _parse("duration", values.parse_timeout, duration)
+        with self.driven.lock:
             if self.remaining > 0 and not self.driven.is_ending:
                 self._timeout_s += more_s
                 self.driven.ask(lambda running: running.extend(self._timeout_s))
@@ -160,8 +167,8 @@ class Job:
 
     def _texts_after(self, position: int) -> tuple[list[tuple[Stream, str]], int]:
         """Those that come next, and the next position; none when the job is over."""
-        with self.driven.changed:
-            self.driven.wait_until(lambda: self.driven.texts.end > position or self.is_over)
+        self.driven.wait_until(lambda: self.driven.texts.end > position or self.is_over)
+        with self.driven.lock:
             return self.driven.texts.after(position)
 
     def wait_for(self, pattern: str | re.Pattern[str], timeout: float | str | None = None) -> re.Match[str]:
@@ -169,14 +176,15 @@ class Job:
         match. Raises subprocess.TimeoutExpired after ``timeout``, and `CommandEnded` if the command is over; both tell
         what it has written instead."""
         expression = re.compile(pattern)
+        limit_s = _parse("timeout", values.parse_wait, timeout)
         found: list[re.Match[str]] = []
 
-        def is_found() -> bool:
+        def is_decided() -> bool:
+            is_all = self.is_over  # first: then what is looked through is all that it has written
             found.extend(filter(None, map(expression.search, (self.stdout, self.stderr))))
-            return bool(found)
+            return bool(found) or is_all
 
-        if not self.driven.wait_until(lambda: is_found() or self.is_over, timeout):
-            limit_s = values.parse_idle(timeout)
+        if not self.driven.wait_until(is_decided, limit_s):
             raise JobTimeout(self.command, limit_s, self.stdout, self.stderr, expression.pattern)
         if found:
             return found[0]
@@ -197,9 +205,10 @@ class Job:
     def status(self, timeout: float | str = 1.0) -> Status | None:
         """The command's processes, their processor time and memory, asked for now. The last known after ``timeout``,
         or when the job is over."""
+        limit_s = _parse("timeout", values.parse_wait, timeout)
         before = self.driven.status
         self.driven.ask(lambda running: running.ask_for_status())
-        self.driven.wait_until(lambda: self.driven.status is not before or self.is_over, timeout)
+        self.driven.wait_until(lambda: self.driven.status is not before or self.is_over, limit_s)
         return self.driven.status
 
     def summary(self) -> str:
@@ -213,6 +222,15 @@ class Job:
 
     def __repr__(self) -> str:
         return f"<Job {self.name}: {self.summary()}: {wording.visible(self.command.strip(), _LONGEST)}>"
+
+
+def _parse(field: str, parse: Callable[[object], _Quantity], value: object) -> _Quantity:
+    """An argument as a quantity. An `InputError` names it."""
+    try:
+        return parse(value)
+    except InputError as error:
+        error.field = field
+        raise
 
 
 def list_jobs() -> list[Job]:

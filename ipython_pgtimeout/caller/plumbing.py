@@ -70,14 +70,16 @@ class Feeder:
         return self._file.fileno()
 
     def feed(self) -> bool:
-        """Write what fits now. When all is written or the pipe has no reader, closes the pipe and returns False."""
+        """Write what fits now. Returns False when all is written or the pipe has no reader: then `close` it."""
         with contextlib.suppress(BrokenPipeError):
             if self._left:
                 self._left = self._left[self._file.write(self._left) or 0 :]
-            if self._left:
-                return True
-        self._file.close()
+            return bool(self._left)
         return False
+
+    def close(self) -> None:
+        """The end of the command's stdin. Call it when the descriptor is waited for no more: see `Drivable.release`."""
+        self._file.close()
 
 
 class Terminal:

@@ -37,7 +37,7 @@ from ..shared.records import Ending
 from ..spec import SPEC_FIELDS, Spec
 from . import preparation
 from .output import BATCH_INTERVAL_S, Batcher, Pace, Show, Stream
-from .plumbing import Log, Plumbing, Terminal
+from .plumbing import Feeder, Log, Plumbing, Terminal
 from .streams import Streams
 from .supervisor import Supervisor
 
@@ -73,10 +73,9 @@ class Running:
 
         ``show`` gets the output as it comes, and notices about the command: of each stream what is kept, and in
         batches; with ``is_live`` everything, at once. Of the ``whole`` streams everything is kept, of the others what
-        `Spec.max_output` allows. ``on_status`` is called, ``first_status_after_s`` and from
-        then on twice a second, with a status and with the number of bytes the command has written; with None once the
-        command is over and its output is not yet shown. ``on_start`` is called with the shell's pid. The deadline
-        counts from ``started_s`` (CLOCK_MONOTONIC), by default from now.
+        `Spec.max_output` allows. ``on_status`` is called, ``first_status_after_s`` and then twice a second, with a
+        status and the number of bytes written so far; with None once the command is over and its output not yet
+        shown. ``on_start`` gets the shell's pid. The deadline counts from ``started_s`` (CLOCK_MONOTONIC), or from now.
 
         Raises InputError, with nothing started, for what can't be run, and NothingStarted if there can't be a guard.
         """
@@ -88,6 +87,7 @@ class Running:
         self._status_at = math.inf if on_status is None else self._started_s + first_status_after_s
         self._presses = 0
         self._is_closed = False
+        self._fed: Feeder | None = None
         self._idle_s = spec.idle
         self._is_live = is_live
         self._batcher = Batcher(show, pace, 0.0 if is_live else BATCH_INTERVAL_S)
@@ -122,7 +122,7 @@ class Running:
         kept: Mapping[Stream, float] = {
             stream: math.inf if stream in whole else spec.max_output for stream in ("stdout", "stderr")
         }
-        self._streams = Streams(plumbing.outputs, kept, log, self._batcher, self._is_live)
+        self.streams = Streams(plumbing.outputs, kept, log, self._batcher, self._is_live)
 
     def __enter__(self) -> Running:
         return self
@@ -146,7 +146,7 @@ class Running:
         if self._done is not None:
             return {}
         events = select.POLLIN | (select.POLLOUT if self._guard.has_unsent else 0)
-        watched = {self._guard.fileno(): events, **dict.fromkeys(self._streams.fds, select.POLLIN)}
+        watched = {self._guard.fileno(): events, **dict.fromkeys(self.streams.fds, select.POLLIN)}
         if self._feeder is not None:
             watched[self._feeder.fileno()] = select.POLLOUT
         return watched
@@ -159,8 +159,9 @@ class Running:
         batch_at = math.inf if batch_s is None else now + batch_s
         if self._done is not None:
             return batch_at
+        fed_at = math.inf if self._fed is None else now
         keyboard_at = math.inf if self._terminal is None else now + _END_OF_FILE_INTERVAL_S
-        return min(batch_at, keyboard_at, self._status_at, self._idle_at, self._guard.due_at)
+        return min(batch_at, fed_at, keyboard_at, self._status_at, self._idle_at, self._guard.due_at)
 
     @property
     def is_over(self) -> bool:
@@ -169,13 +170,16 @@ class Running:
 
     def step(self, ready: Collection[int]) -> None:
         """Do what is due. Raises GuardDied if the guard has died, NothingStarted if that can't have done anything."""
+        if self._fed is not None:
+            self._fed.close()
+            self._fed = None
         try:
             for fd in ready:
                 self._attend_to(fd)
             if self._done is None:
                 self._do_what_is_due(time.monotonic(), has_heard=self._guard.fileno() in ready)
         except GuardDied:
-            self._streams.drain()
+            self.streams.drain()
             self._batcher.show_no_more()
             raise
         if self._done is not None and self._presses:
@@ -183,7 +187,7 @@ class Running:
             return
         self._batcher.show_if_due()
         if self._done is not None and self._on_status is not None and self._batcher.due_in():
-            self._on_status(None, self._streams.total_bytes)
+            self._on_status(None, self.streams.total_bytes)
             self._on_status = None
 
     def stop(self, presses: int) -> None:
@@ -207,21 +211,12 @@ class Running:
         """One more call of ``on_status``, soon."""
         self._tell(Ask())
 
-    def text_so_far(self, stream: Stream) -> str:
-        """What is kept of ``stdout`` or ``stderr``."""
-        return self._streams.text_so_far(stream)
-
-    @property
-    def written_bytes(self) -> int:
-        """How much the command has written."""
-        return self._streams.total_bytes
-
     def result(self) -> Result:
         """How it ended, once it `is_over`."""
         assert self._done is not None
         repeated: dict[str, Any] = {name: getattr(self._spec, name) for name in _REPEATED}
         return Result(
-            **repeated, **self._done.ending._asdict(), **self._streams.outcome(), interrupted=self._presses > 0
+            **repeated, **self._done.ending._asdict(), **self.streams.outcome(), interrupted=self._presses > 0
         )
 
     @property
@@ -232,7 +227,7 @@ class Running:
 
     @property
     def _idle_at(self) -> float:
-        return self._streams.heard_at + self._idle_s
+        return self.streams.heard_at + self._idle_s
 
     def _do_what_is_due(self, now: float, has_heard: bool) -> None:
         if now >= self._guard.due_at and not has_heard:
@@ -247,30 +242,30 @@ class Running:
             self._tell(Ask())
 
     def _attend_to(self, fd: int) -> None:
-        if fd in self._streams.fds:
-            self._streams.read(fd)
+        if fd in self.streams.fds:
+            self.streams.read(fd)
         elif fd == self._guard.fileno():
             for message in self._guard.receive():
                 self._take(message)
         elif self._feeder is not None and fd == self._feeder.fileno() and not self._feeder.feed():
-            self._feeder = None
+            self._fed, self._feeder = self._feeder, None  # closed at the next step, when it is watched no more
 
     def _take(self, message: Message) -> None:
         if isinstance(message, Status):
             if self._on_status is not None:
-                self._on_status(message, self._streams.total_bytes)
+                self._on_status(message, self.streams.total_bytes)
         elif isinstance(message, Started):
             if self._on_start is not None:
                 self._on_start(message.pid)
         elif isinstance(message, Waiting):
-            self._streams.notify(wording.describe_waiting(message.returncode, message.processes, message.total))
+            self.streams.notify(wording.describe_waiting(message.returncode, message.processes, message.total))
         elif isinstance(message, Done) and self._done is not None:
             # What the command wrote before it ended is in the pipes by now.
             if self._terminal is not None:
                 self._terminal.hang_up()
-            self._streams.drain()
+            self.streams.drain()
             if self._terminal is not None and self._has_failed_at_a_prompt(self._terminal):
-                self._streams.notify("stdin is empty; hand over --stdin NAME")
+                self.streams.notify("stdin is empty; hand over --stdin NAME")
 
     def _has_failed_at_a_prompt(self, terminal: Terminal) -> bool:
         """Whether an empty stdin is probably why the command has failed. Without a terminal nothing is known of it: no
@@ -278,7 +273,7 @@ class Running:
         assert self._done is not None
         ending = self._done.ending
         has_failed = ending.reason == "exited" and (ending.returncode or 0) > 0
-        return has_failed and self._spec.stdin is None and (terminal.end_was_read or self._streams.is_within_a_line)
+        return has_failed and self._spec.stdin is None and (terminal.end_was_read or self.streams.is_within_a_line)
 
     def _tell(self, message: Message) -> None:
         if not self._is_closed:

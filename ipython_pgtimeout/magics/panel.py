@@ -83,7 +83,7 @@ class Panel(Screen):
             return
         driven, now = self._job.driven, time.monotonic()
         self._is_finished = driven.is_over
-        with driven.changed:
+        with driven.lock:
             new, self._read = driven.texts.after(self._read)
         for stream, text in new:
             self._lines.add_notice(text) if stream == "notice" else self._lines.add(text)
