@@ -213,6 +213,7 @@ told(left=left(), fds=count() - before, threads=threads(), failures=failures, en
 """
 
 
+@pytest.mark.alone
 def test_200_jobs_started_and_ended_at_random_leave_nothing() -> None:
     told = run_isolated(MANY)
     assert told["failures"] == []

@@ -102,11 +102,11 @@ class Job:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        if kind is not None and issubclass(kind, KeyboardInterrupt):
-            self.interrupt()
-        else:
-            self.terminate()
         try:
+            if kind is not None and issubclass(kind, KeyboardInterrupt):
+                self.interrupt()
+            else:
+                self.terminate()
             self.driven.wait_until(lambda: self.driven.is_told)
         except KeyboardInterrupt:
             self.kill()

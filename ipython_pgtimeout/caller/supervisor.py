@@ -26,6 +26,7 @@ class Supervisor:
     def __init__(self, fingerprint: tuple[object, ...], limits: Limits, cleanup: contextlib.ExitStack) -> None:
         """``fingerprint`` are the rights of this process: see `rights`. The guard is given back with ``cleanup``.
         Raises NothingStarted if there can't be one."""
+        self.done: Done | None = None
         try:
             self._guard = connection.take(fingerprint)
         except OSError as error:
@@ -33,7 +34,6 @@ class Supervisor:
                 f"the launcher, which supervises commands, can't be started: {describe_error(error)}"
             ) from None
         cleanup.callback(self._give_back)
-        self.done: Done | None = None
         self._backstop = Backstop(limits, self._guard)
         self._swept: Swept | None = None
         self._messages_sent = 0
