@@ -14,7 +14,7 @@ from .browser import Lab, Notebook, open_lab
 from .watching import wait_until
 
 pytestmark = pytest.mark.timeout(150)
-BAR = "for n in {1..25}; do printf '\\rstep %d of 25' $n; sleep 0.1; done; echo"
+BAR = "for n in {1..25}; do printf '\\rstep %d of 25' $n; sleep 0.2; done; echo"
 
 
 @pytest.fixture(scope="module")
