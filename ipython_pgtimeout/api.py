@@ -12,6 +12,7 @@ from .caller.job import Job
 from .result import Result, make_interrupt
 from .spec import Spec, make_spec
 from .values import InputError
+from .wording import format_notice
 
 _PathLike = str | bytes | os.PathLike[str] | os.PathLike[bytes]
 OnOutput = Callable[[str, str], None]
@@ -142,5 +143,5 @@ def _prepared(given: dict[str, Any]) -> tuple[Spec, Callable[[str, str], None]]:
 
 def _print(stream: str, text: str) -> None:
     if stream == "notice":
-        text = "".join(f"[pgtimeout] {line}\n" for line in text.splitlines())
+        text = format_notice(text)
     print(text, end="", file=sys.stdout if stream == "stdout" else sys.stderr, flush=True)

@@ -125,6 +125,11 @@ def describe_nothing_left(certain: bool) -> str:
     return "all are gone" if certain else "no others found"
 
 
+def format_notice(text: str) -> str:
+    """Our own message about a command, as it stands among the command's output: marked, on lines of its own."""
+    return "".join(f"[pgtimeout] {line}\n" for line in text.splitlines())
+
+
 def name_processes(processes: Sequence[Process], total: int = 0) -> str:
     """``sleep (1234), python3 (1235) and 7 more``"""
     names = ", ".join(f"{visible(process.name)} ({process.pid})" for process in processes)

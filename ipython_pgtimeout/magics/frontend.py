@@ -44,9 +44,8 @@ def _replaces_displays(request: dict[str, Any]) -> bool:
     """Whether the front end handles ``update_display_data`` and ``clear_output``. No message says so.
 
     JupyterLab and Notebook do; VS Code does by its own word (vscode-python, pull request 10874), it was not run.
-    Of the clients in Python, nbclient (nbconvert, papermill) does,
-    and takes no input. Those that do not: jupyter console, Qt console and `execute_interactive`, which take input;
-    ipyparallel and nbval, which store no history.
+    Of the clients in Python, nbclient (nbconvert, papermill) does, and takes no input. Those that do not: jupyter
+    console, Qt console and `execute_interactive`, which take input; ipyparallel and nbval, which store no history.
     """
     content = request.get("content", {})
     if _is_python(request):

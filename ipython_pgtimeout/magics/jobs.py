@@ -78,7 +78,7 @@ class JobTable(dict[str, Job]):
         for job in before:
             job.driven.ask(lambda running: running.ask_for_status())
         for job, status in before.items():
-            job.driven.wait_until(_has_answered(job, status), max(0.001, until - time.monotonic()))
+            job.driven.wait_until(_has_answered(job, status), until - time.monotonic())
         self._rows = [_row(job) for job in jobs]
 
     def __repr__(self) -> str:

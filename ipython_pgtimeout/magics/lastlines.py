@@ -9,7 +9,7 @@ from __future__ import annotations
 import collections
 import re
 
-from ..wording import CONTROL_SEQUENCE
+from ..wording import CONTROL_SEQUENCE, format_notice
 
 LAST = 20
 _KEPT_CHARACTERS = 100_000
@@ -40,7 +40,7 @@ class Lines:
     def add_notice(self, text: str) -> None:
         """A notice about the command, on lines of its own."""
         start = "\n" if self._unfinished else ""
-        self.add(start + "".join(f"[pgtimeout] {line}\n" for line in text.splitlines()))
+        self.add(start + format_notice(text))
 
     def last(self) -> list[str]:
         """The last lines, with the one that is not complete."""

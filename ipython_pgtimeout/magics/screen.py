@@ -15,6 +15,7 @@ import sys
 from typing import Any, ClassVar
 
 from ..caller.output import Pace, Stream
+from ..wording import format_notice
 from .erasing import Eraser
 
 _MOST_SHOWN_AGAIN = 100_000
@@ -42,7 +43,7 @@ class Screen:
         """Show output, or a notice about the command."""
         if stream == "notice":
             start = "\n" if self._unfinished in self._beside_notices else ""
-            self._print("stderr", start + "".join(f"[pgtimeout] {line}\n" for line in text.splitlines()))
+            self._print("stderr", start + format_notice(text))
         elif stream not in self._hidden:
             self._print(stream, text)
 
