@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Iterator
 
 import psutil
@@ -44,6 +45,7 @@ def start_hard_to_kill(notebook: Notebook, mark: str) -> None:
 
 def test_output_streams_and_one_status_is_updated_until_it_is_the_summary(lab: Lab) -> None:
     with lab.notebook("%%timeout_shell 30\nfor n in 1 2 3 4 5 6 7; do echo step $n; sleep 0.5; done") as notebook:
+        pressed_s = time.monotonic()
         output = notebook.run(1)
         wait_for_text(notebook, 1, "step 1")
         assert "step 7" not in "".join(output.all_inner_texts())
@@ -55,6 +57,7 @@ def test_output_streams_and_one_status_is_updated_until_it_is_the_summary(lab: L
         def is_summary() -> bool:
             assert status.count() == 1
             elapsed_s.append(status.evaluate(bar))
+            assert elapsed_s[-1] is None or elapsed_s[-1] < time.monotonic() - pressed_s
             return elapsed_s[-1] is None
 
         clock = r"\d\d:\d\d:\d\d"
@@ -62,7 +65,7 @@ def test_output_streams_and_one_status_is_updated_until_it_is_the_summary(lab: L
         assert re.match(rf"running · since {clock}, until {clock} \S+ · \d process", text)
         assert wait_until(is_summary, 30)
         del elapsed_s[-1]
-        assert 0.9 < elapsed_s[0] < 2.5
+        assert elapsed_s[0] > 0.9
         assert elapsed_s == sorted(elapsed_s)
         assert len(set(elapsed_s)) >= 3
         notebook.wait_over(1)
