@@ -19,13 +19,14 @@ if os.name != "posix":
 
 from .api import run, run_async, start
 from .caller.job import Job
-from .result import CommandEnded, CommandFailed, CommandTimeout, GuardDied, JobTimeout, Result
+from .result import CommandEnded, CommandFailed, CommandOverLimit, CommandTimeout, GuardDied, JobTimeout, Result
 from .shared.records import Life, Process, Signalled
 from .values import InputError
 
 __all__ = [
     "CommandEnded",
     "CommandFailed",
+    "CommandOverLimit",
     "CommandTimeout",
     "GuardDied",
     "InputError",

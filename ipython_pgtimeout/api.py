@@ -33,6 +33,10 @@ def run(
     stdin: str | bytes | bytearray | memoryview | None = None,
     pty: bool = False,
     idle: float | str = "inf",
+    memory: float | str = "inf",
+    cpu: float | str = "inf",
+    processes: float | str = "inf",
+    oom_score_adj: int | str = "1000",
     max_output: float | str = "1MB",
     log: _PathLike | None = None,
     echo: bool = False,
@@ -49,7 +53,7 @@ def run(
 
     Raises InputError (a ValueError) for what can't be run, with nothing started; KeyboardInterrupt, with
     the result as ``.result``, when interrupted on the main thread; GuardDied if the supervising process
-    was killed; with ``check``, CommandTimeout and CommandFailed.
+    was killed; with ``check``, CommandTimeout, CommandOverLimit and CommandFailed.
     """
     spec, show = _prepared(locals())
     result = run_to_end(spec, show)
@@ -74,6 +78,10 @@ def start(
     stdin: str | bytes | bytearray | memoryview | None = None,
     pty: bool = False,
     idle: float | str = "inf",
+    memory: float | str = "inf",
+    cpu: float | str = "inf",
+    processes: float | str = "inf",
+    oom_score_adj: int | str = "1000",
     max_output: float | str = "1MB",
     log: _PathLike | None = None,
     echo: bool = False,
@@ -103,6 +111,10 @@ async def run_async(
     stdin: str | bytes | bytearray | memoryview | None = None,
     pty: bool = False,
     idle: float | str = "inf",
+    memory: float | str = "inf",
+    cpu: float | str = "inf",
+    processes: float | str = "inf",
+    oom_score_adj: int | str = "1000",
     max_output: float | str = "1MB",
     log: _PathLike | None = None,
     echo: bool = False,

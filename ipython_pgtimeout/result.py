@@ -8,7 +8,7 @@ import subprocess
 from dataclasses import dataclass, field
 
 from . import wording
-from .shared.records import Life, Process, Signalled
+from .shared.records import Exceeded, Life, MemorySample, Process, Signalled
 
 
 @dataclass(frozen=True)
@@ -16,15 +16,17 @@ class Result:
     """How a command ended. It has the attributes of `subprocess.CompletedProcess`.
 
     ``command``, ``timeout`` and ``idle`` are those of the call; ``timeout`` is the last one, if it was extended.
-    ``reason`` is ``exited``, ``timeout``, ``idle``, ``interrupted``, ``terminated`` (by `Job.terminate` or `Job.kill`)
-    or ``failed-to-start`` (and ``error`` says why). ``returncode`` is the shell's: negative for the signal that ended
-    it, 126 if it could not be started, None if it could not even be killed. If ``truncated``,
-    ``stdout`` and ``stderr`` hold head and tail, with a line between them that counts what was left out;
-    ``stdout_bytes`` and ``stderr_bytes`` count everything. ``log_error`` says why a ``--log`` is incomplete.
-    ``duration`` and ``cpu_time`` (user and system, of every process that was waited for) are seconds, ``max_rss`` is
-    the largest process's in bytes: getrusage(2). It is 0 if the shell, and all that it waited for, was smaller than the
-    guard (about 12 MB) and too quick to be looked at: Linux counts the memory that a process had before its execve(2)
-    as well.
+    ``reason`` is ``exited``, ``timeout``, ``idle``, ``memory``, ``cpu`` or ``processes`` (and ``exceeded`` tells more),
+    ``interrupted``, ``terminated`` (by `Job.terminate` or `Job.kill`) or ``failed-to-start`` (and ``error`` says why).
+    ``returncode`` is the shell's: negative for the signal that ended it, 126 if it could not be started, None if it
+    could not even be killed. If ``truncated``, ``stdout`` and ``stderr`` hold head and tail, with a line between them
+    that counts what was left out; ``stdout_bytes`` and ``stderr_bytes`` count everything. ``log_error`` says why a
+    ``--log`` is incomplete. ``duration`` and ``cpu_time`` (user and system, of every process that was waited for) are
+    seconds, ``max_rss`` is the largest process's in bytes: getrusage(2). It is 0 if the shell, and all that it waited
+    for, was smaller than the guard (about 12 MB) and too quick to be looked at: Linux counts the memory that a process
+    had before its execve(2) as well. ``peak_memory`` is the most that all processes had together, in bytes, and
+    ``memory_samples`` what they had when: sampled, so short peaks can be missing; before 0.1 s nothing is looked at,
+    unless there is a limit. Pages that they share count once, on Linux.
 
     ``signals`` are those that were sent, each with its time and pids. ``survivors`` are the processes of the command
     that are still there; where the system can't tell whether they are all, ``certain`` is False. ``processes`` are the
@@ -48,12 +50,15 @@ class Result:
     duration: float
     cpu_time: float
     max_rss: int
+    peak_memory: int
+    memory_samples: tuple[MemorySample, ...] = field(repr=False)
     pid: int
     signals: tuple[Signalled, ...]
     survivors: tuple[Process, ...]
     certain: bool
     processes: tuple[Life, ...] = field(repr=False)
     unseen: int = field(repr=False)
+    exceeded: Exceeded | None
     error: str
 
     @property
@@ -72,14 +77,22 @@ class Result:
         return self.reason in ("timeout", "idle")
 
     @property
+    def over_limit(self) -> bool:
+        """Whether a limit of memory, processor time or processes ended the command."""
+        return self.exceeded is not None
+
+    @property
     def _limit_s(self) -> float:
         """The limit that ended the command, in seconds: the silence it may keep, or the time it may take."""
         return self.idle if self.reason == "idle" else self.timeout
 
     def check_returncode(self) -> None:
-        """Raise `CommandTimeout` if the deadline ended the command, `CommandFailed` if its exit code is not zero."""
+        """Raise `CommandTimeout` if the deadline ended the command, `CommandOverLimit` if a limit did, `CommandFailed`
+        if its exit code is not zero."""
         if self.timed_out:
             raise CommandTimeout(self)
+        if self.over_limit:
+            raise CommandOverLimit(self)
         if self.returncode != 0:
             raise CommandFailed(self)
 
@@ -89,6 +102,7 @@ class Result:
             self.reason,
             self.returncode,
             self._limit_s,
+            self.exceeded,
             self.error,
             self.signals,
             self.survivors,
@@ -105,12 +119,14 @@ class Result:
         end lies if no look has seen it, ``!`` where a signal was sent and ``K`` where SIGKILL was."""
         from .pictures import timeline  # only here: a program that uses `run` draws no pictures
 
-        return timeline.draw_text(self.summary(), self.processes, self.unseen, self.signals, self.duration)
+        drawn = self.processes, self.unseen, self.signals, self.memory_samples, self.duration
+        return timeline.draw_text(self.summary(), *drawn)
 
     def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, str]:
         from .pictures import timeline
 
-        html = timeline.draw_html(self.summary(), self.ok, self.processes, self.unseen, self.signals, self.duration)
+        drawn = self.processes, self.unseen, self.signals, self.memory_samples, self.duration
+        html = timeline.draw_html(self.summary(), self.ok, *drawn)
         return {"text/plain": self.summary(), "text/html": html}
 
 
@@ -141,6 +157,13 @@ class CommandTimeout(_Carrier, subprocess.TimeoutExpired):
 
     def __init__(self, result: Result) -> None:
         super().__init__(result, result.command, result._limit_s, result.stdout, result.stderr)
+
+
+class CommandOverLimit(_Carrier, subprocess.SubprocessError):
+    """The command used more memory, processor time or processes than it may; ``result`` tells how it was ended."""
+
+    def __init__(self, result: Result) -> None:
+        super().__init__(result, result.summary())
 
 
 class CommandFailed(_Carrier, subprocess.CalledProcessError):

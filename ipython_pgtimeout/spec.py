@@ -155,6 +155,36 @@ class Spec:
     idle: float = _declare(
         "inf", values.parse_idle, "--idle", metavar="DUR", help="end the command after so long without output"
     )
+    memory: float = _declare(
+        "inf",
+        values.parse_memory,
+        "--memory",
+        metavar="SIZE",
+        help="end the command when all its processes together have more memory than that: 500MB, 2GB. What they share "
+        "counts once",
+    )
+    cpu: float = _declare(
+        "inf",
+        values.parse_cpu,
+        "--cpu",
+        metavar="DUR",
+        help="end the command when all its processes together have used so much processor time",
+    )
+    processes: float = _declare(
+        "inf",
+        values.parse_processes,
+        "--processes",
+        metavar="N",
+        help="end the command when more than N of its processes run at once",
+    )
+    oom_score_adj: int = _declare(
+        "1000",
+        values.parse_oom_score_adj,
+        "--oom-score-adj",
+        metavar="N",
+        help="when the machine has no memory left, the kernel ends processes of this command first, and not the "
+        "notebook: 0 to 1000, see proc(5); 0 for no difference",
+    )
     max_output: float = _declare(
         "1MB",
         values.parse_size,

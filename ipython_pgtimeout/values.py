@@ -124,6 +124,37 @@ def parse_size(value: object) -> float:
     return int(size)
 
 
+def parse_memory(value: object) -> float:
+    """Bytes, more than zero; ``inf`` for no limit."""
+    size = parse_size(value)
+    if size == 0:
+        raise InputError(f" must be more than zero, not {value!r}", "500MB", "2GB", "inf")
+    return size
+
+
+def parse_cpu(value: object) -> float:
+    """Seconds of processor time; ``inf`` for no limit."""
+    return _parse_limit(value, "30s", "10m", "inf")
+
+
+def parse_processes(value: object) -> float:
+    """How many, at least one; ``inf`` for no limit."""
+    text = str(value).strip().lower()
+    if text in _INFINITE:
+        return math.inf
+    if not (text.isascii() and text.isdigit() and int(text) > 0):
+        raise InputError(f" can't be {value!r}", "50", "200", "inf")
+    return int(text)
+
+
+def parse_oom_score_adj(value: object) -> int:
+    """0 to 1000: proc(5), oom_score_adj. Less than 0 would need privileges."""
+    text = str(value).strip()
+    if not (text.isascii() and text.isdigit() and int(text) <= 1000):
+        raise InputError(f" can't be {value!r}; it is a number from 0 to 1000", "1000", "0")
+    return int(text)
+
+
 def parse_signal(value: object) -> int:
     """``TERM``, ``SIGTERM``, ``term``, ``15`` or ``RTMIN+1``."""
     try:

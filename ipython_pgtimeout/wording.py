@@ -7,7 +7,7 @@ import unicodedata
 from collections.abc import Sequence
 from typing import Any
 
-from .shared.records import Process, Signalled
+from .shared.records import Exceeded, Process, Signalled
 from .shared.signals import signal_name
 
 # Controls, formatting (which can reorder text or hide it), lone surrogates, private use, line and paragraph separators.
@@ -22,6 +22,7 @@ def describe_result(
     reason: str,
     returncode: int | None,
     limit_s: float,
+    exceeded: Exceeded | None,
     error: str,
     signals: Sequence[Signalled],
     survivors: Sequence[Process],
@@ -31,13 +32,19 @@ def describe_result(
 ) -> str:
     """One sentence: what ended the command, which signals were sent, which processes are left, how long it took.
 
-    ``limit_s`` is the limit that was exceeded, if ``reason`` names one. An exit code says little, so the last line of
-    ``stderr`` follows it.
+    ``limit_s`` is the time that was exceeded, and ``exceeded`` another limit, if ``reason`` names one. An exit code
+    says little, so the last line of ``stderr`` follows it.
     """
     ending = [sent for sent in signals if not sent.on_request]
-    parts = [_describe_ending(reason, returncode, limit_s, error, bool(ending), stderr)]
+    if exceeded is not None:
+        parts = [_describe_excess(exceeded)]
+    else:
+        parts = [_describe_ending(reason, returncode, limit_s, error, bool(ending), stderr)]
     if sent := _describe_signals(ending):
-        parts[0] += f": {sent}"
+        if exceeded is None:
+            parts[0] += f": {sent}"
+        else:
+            parts.append(sent)
         if not survivors:
             parts.append(describe_nothing_left(certain))
     if survivors:
@@ -61,6 +68,22 @@ def _describe_ending(
     if returncode and returncode > 0 and (line := last_line(stderr)):
         ending += f": {line}"
     return f"{ending}; leftovers ended" if has_signals else ending
+
+
+def _describe_excess(exceeded: Exceeded) -> str:
+    """``out of memory (2.1 of 2 GB): python3 (123) had 1.9 GB``"""
+    if exceeded.what == "processes":
+        return f"too many processes ({exceeded.used:.0f} of {exceeded.limit:.0f})"
+    is_memory = exceeded.what == "memory"
+    size, unit = _scaled(exceeded.limit) if is_memory else (1.0, "s")
+    used, limit, share = (_rounded(number / size) for number in (exceeded.used, exceeded.limit, exceeded.share))
+    largest = f": {visible(exceeded.name)} ({exceeded.pid}) had {share} {unit}" if exceeded.pid else ""
+    return f"out of {'memory' if is_memory else 'processor time'} ({used} of {limit} {unit}){largest}"
+
+
+def _rounded(number: float) -> str:
+    """About three digits: ``2.13``, ``51.3``, ``513``, ``1100``, and ``2`` for 2.0."""
+    return f"{round(number, 2 if number < 10 else 1 if number < 100 else 0):g}"
 
 
 def _describe_signals(signals: Sequence[Signalled]) -> str:
@@ -162,11 +185,17 @@ def format_limit(seconds: float) -> str:
 
 def format_bytes(size: float) -> str:
     """``512 B``, ``3.1 MB``: decimal, as disks and networks count."""
-    for unit in ("B", "kB", "MB", "GB"):
-        if size < 1000:
-            return f"{size:.0f} {unit}" if unit == "B" or size >= 100 else f"{size:.1f} {unit}"
-        size /= 1000
-    return f"{size:.1f} TB"
+    unit_bytes, unit = _scaled(size)
+    number = size / unit_bytes
+    return f"{number:.0f} {unit}" if unit == "B" or 100 <= number < 1000 else f"{number:.1f} {unit}"
+
+
+def _scaled(size: float) -> tuple[float, str]:
+    """The unit for that many bytes: its size and its name."""
+    for power, unit in enumerate(("B", "kB", "MB", "GB")):
+        if size < 1000 ** (power + 1):
+            return 1000.0**power, unit
+    return 1e12, "TB"
 
 
 def visible(text: str, longest: int = _LONGEST) -> str:

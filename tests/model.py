@@ -242,7 +242,9 @@ class Guard:
         assert self.referee is not None
         assert self.ladder.reason == self.referee.final_reason(), "that is not what began the end"
         left = (Process(1, 0, 1, 1, "D", 0, "left", "left", 0.0, 0.0, 0),) * len(self.processes)
-        ending = Ending(1, self.ladder.timeout_s, 0, self.ladder.reason, "", 0.0, 0.0, 0, (), left, True, (), 0)
+        ending = Ending(
+            1, self.ladder.timeout_s, 0, self.ladder.reason, "", None, 0.0, 0.0, 0, 0, (), (), left, True, (), 0
+        )
         if self.caller_is_there:
             self.channel.send(Done(ending, is_free))
         self.referee = None

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 
 from ipython_pgtimeout import Result, run, run_async, spec, start, values
 from ipython_pgtimeout.magics import line as lines
+from ipython_pgtimeout.shared.records import Ending
 from ipython_pgtimeout.spec import FIELDS, TIMEOUT, make_spec
 from ipython_pgtimeout.values import InputError
 
@@ -330,6 +331,7 @@ def test_a_result_repeats_fields_of_the_call_under_the_same_names() -> None:
     result = run("true", "7s", idle="5s")
     asked = make_spec({"command": "true", "timeout": "7s", "idle": "5s"})
     shared = spec.SPEC_FIELDS.keys() & {field.name for field in dataclasses.fields(Result)}
+    shared -= set(Ending._fields) - {"timeout"}  # `processes` are those that ran, and not how many may
     assert shared == {"command", "timeout", "idle"}
     assert {name: getattr(result, name) for name in shared} == {name: getattr(asked, name) for name in shared}
 
@@ -343,6 +345,10 @@ def test_the_limits_for_the_guard_are_fields_of_the_same_names() -> None:
         "kill_after": 1.0,
         "signal": signal.SIGINT,
         "leftovers": "kill",
+        "memory": math.inf,
+        "cpu": math.inf,
+        "processes": math.inf,
+        "oom_score_adj": 1000,
     }
     assert set(limits._fields[1:]) <= spec.SPEC_FIELDS.keys()
 
@@ -368,6 +374,12 @@ def test_a_value_can_be_parsed_twice(option: spec.Option) -> None:
             "shell can't be 3; write for example shell='bash'",
             "--shell can't be 3; write for example bash",
         ),
+        ({"memory": 0}, "memory must be more than zero, not 0; write for example memory='500MB'", "--memory must be"),
+        ({"memory": "much"}, "memory can't be 'much'; write for example memory='500k'", "--memory can't be 'much'"),
+        ({"cpu": 0}, "cpu must be more than zero, not 0; write for example cpu='30s'", "--cpu must be more"),
+        ({"processes": 0}, "processes can't be 0; write for example processes='50'", "--processes can't be 0"),
+        ({"processes": 2.5}, "processes can't be 2.5; write", "--processes can't be 2.5"),
+        ({"oom_score_adj": -1}, "oom_score_adj can't be -1; it is a number from 0 to", "--oom-score-adj can't be -1"),
         ({"cwd": 3}, "cwd can't be 3; write for example cwd='/tmp'", "--cwd can't be 3"),
     ],
 )

@@ -211,7 +211,7 @@ def test_without_styles_the_words_and_the_bars_of_a_timeline_remain() -> None:
     plain, orphan, left = Life(3, 1, 3, 3, "sh", 0, 1.5, 2, False), Life(4, 2, 3, 3, "a", 0, 4, 4, True), 5
     lives = plain, orphan, Life(left, 3, 3, 3, "sudo", 1, 4, None, False)
     signals = Signalled(3, "SIGTERM", [orphan.pid]), Signalled(4, "SIGKILL", [orphan.pid])
-    source = timeline.draw_html("timed out", False, lives, 0, signals, 4.0)
+    source = timeline.draw_html("timed out", False, lives, 0, signals, (), 4.0)
     words = " ".join(assert_inert(re.sub("<(?=/?t[hrd])", " <", source)).text.replace("\xa0", " ").split())
     assert "from–to notes 0 s to 4.0 s session 3" in words
     assert "3 1 sh 0.0–≤2.0 s ========-- 4" in words

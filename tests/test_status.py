@@ -27,7 +27,7 @@ from .kernels import LOAD, Kernel
 from .watching import wait_until
 
 CLOCK, DATE = r"\d\d:\d\d:\d\d", r"\d{4}-\d\d-\d\d"
-FACTS = rf"{CLOCK} to {CLOCK} · CPU [\d.]+ s( · largest process [\d.]+ MB)? · output [\d.]+ k?B"
+FACTS = rf"{CLOCK} to {CLOCK} · CPU [\d.]+ s( · memory up to [\d.]+ MB)? · output [\d.]+ k?B"
 STATUS = Status(None, "", math.inf, ["sleep"], 1, 0.1, 5_000_000)
 
 

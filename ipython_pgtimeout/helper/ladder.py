@@ -88,6 +88,14 @@ class Ladder:
         elif self._give_up_at == _NEVER:  # SIGKILL has not been sent yet
             self._begin(self.reason if self._rungs else "terminated", now, signal.SIGKILL)
 
+    def note_excess(self, reason: str, now: float) -> None:
+        """The command uses more than it may of what ``reason`` names. One that does, or uses still more, while it is
+        being ended is killed: at a gigabyte per second, the machine has no time for a grace."""
+        if not self._rungs:
+            self._begin_gently(reason, now)
+        elif self._give_up_at == _NEVER:
+            self._begin(self.reason, now, signal.SIGKILL)
+
     def extend(self, timeout_s: float) -> None:
         """The deadline is now ``timeout_s`` after the start. Too late once the end has begun."""
         if not self._rungs:

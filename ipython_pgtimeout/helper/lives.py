@@ -30,7 +30,7 @@ class Lives:
 
     def __init__(self, started_s: float) -> None:
         self._lock = threading.Lock()
-        self._started_s = started_s
+        self.started_s = started_s
         self._guard = os.getpid()
         self._shell = 0
         self._running: dict[int, Life] = {}
@@ -99,7 +99,7 @@ class Lives:
                 return
             if child in self._vanished:  # that pid is used again
                 self._ended.append(self._vanished.pop(child))
-            start = at_s - self._started_s
+            start = at_s - self.started_s
             self._reaped.discard(child)
             self._running[child] = forked._replace(
                 pid=child, ppid=parent, start=start, last_seen=start, end=None, adopted=False
@@ -122,7 +122,7 @@ class Lives:
         with self._lock:
             life = self._running.pop(pid, None) or self._vanished.get(pid)
             if life is not None:
-                end = at_s - self._started_s
+                end = at_s - self.started_s
                 self._vanished[pid] = life._replace(last_seen=end, end=end)
                 self._reaped.add(pid)
                 for orphan in [child for child in self._running.values() if child.ppid == pid]:
@@ -176,4 +176,4 @@ class Lives:
         return len(self._ended) + len(self._vanished) + len(self._running) >= MAX_LIVES
 
     def _now(self) -> float:
-        return time.monotonic() - self._started_s
+        return time.monotonic() - self.started_s

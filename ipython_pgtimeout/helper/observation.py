@@ -17,6 +17,7 @@ from ..shared.processes import has_ended, look_up, unseen, with_descendants
 from ..shared.records import Process
 from .events import EventReader
 from .lives import Lives
+from .memory import Memory
 
 FIRST_LOOK_AFTER_S = 0.1
 """A command that ends earlier is not looked at. Most commands do."""
@@ -39,15 +40,20 @@ class Observer:
     def __init__(self, lives: Lives, wake: Callable[[], None], roots: Callable[[], Iterable[int]]) -> None:
         """``roots`` are those of `killing`."""
         self.present: dict[int, Process] = {}
-        self._lives = lives
+        self.memory = Memory(lives.started_s)
+        self.cost_s = 0.0
+        """How long the last look has taken."""
+        self.is_held = False
+        self.lives = lives
         self._wake = wake
         self._roots = roots
         self._thread: threading.Thread | None = None
         self._events: EventReader | None = None
         self._condition = threading.Condition()
         self._stopping = False
-        self._is_held = False
         self._is_urgent = False
+        self._exact_look = 0
+        """The last look that is to measure memory exactly."""
         self._begun = self._done = 0
         self._pause_s = _PAUSE_S
         self._look_at = self._affordable_at = 0.0
@@ -59,10 +65,13 @@ class Observer:
             self._look_at = min(self._look_at, max(time.monotonic() + _SOON_S, self._affordable_at))
             self._start_or_notify()
 
-    def look_now(self) -> int:
-        """Look at once, whatever it costs. Returns the number that `has_done` takes."""
+    def look_now(self, *, exact: bool = False) -> int:
+        """Look at once, whatever it costs; with ``exact`` memory is measured exactly. Returns the number that
+        `has_done` takes."""
         with self._condition:
             self._is_urgent = True
+            if exact:
+                self._exact_look = self._begun + 1
             self._start_or_notify()
             return self._begun + 1
 
@@ -73,9 +82,9 @@ class Observer:
     def hold(self, is_held: bool) -> None:
         """Whether to look at nothing for now, not even at the rest of what was begun: the other thread has more to do
         than it can, and each look takes the interpreter from it."""
-        if is_held != self._is_held:
+        if is_held != self.is_held:
             with self._condition:
-                self._is_held = is_held
+                self.is_held = is_held
                 self._condition.notify()
 
     def stop(self) -> bool:
@@ -100,16 +109,20 @@ class Observer:
 
     def _observe(self) -> None:
         with contextlib.suppress(OSError):
-            self._events = EventReader(self._lives)
+            self._events = EventReader(self.lives)
         while self._await_turn():
             started = time.monotonic()
-            self._lives.begin_look()
+            self.lives.begin_look()
             found = self._look()
             if found is None:
                 continue
-            changed = self._lives.record_look(found.values())
+            changed = self.lives.record_look(found.values())
             self.present = found
+            if not self.memory.measure(found.values(), self._is_exact_due, self._goes_on):
+                continue
+            changed = changed or self.memory.has_changed
             now = time.monotonic()
+            self.cost_s = now - started
             with self._condition:
                 self._done = self._begun
                 self._pause_s = _PAUSE_S if changed else min(self._pause_s * 1.5, _LONGEST_PAUSE_S)
@@ -121,10 +134,10 @@ class Observer:
         """Wait until the next look is due. Returns False if there is to be none."""
         with self._condition:
             while not self._stopping:
-                wait_s = 0.0 if self._is_urgent else self._look_at - time.monotonic()
-                if wait_s <= 0 and not self._is_held:
+                wait_s = 0.0 if self._is_urgent or self._is_exact_due else self._look_at - time.monotonic()
+                if wait_s <= 0 and not self.is_held:
                     break
-                self._condition.wait(None if self._is_held else wait_s)
+                self._condition.wait(None if self.is_held else wait_s)
             self._is_urgent = False
             self._begun += 1
             return not self._stopping
@@ -133,7 +146,7 @@ class Observer:
         """Every process of the command that runs now; None if the look was broken off."""
         found: dict[int, Process] = {}
         for pid in with_descendants(self._roots()):
-            if self._stopping or self._is_held:
+            if not self._goes_on():
                 return None
             process = look_up(pid, self.present.get(pid))
             if process is None and not has_ended(pid):  # hidden: another user's, or there is no proc(5) to look into
@@ -142,3 +155,10 @@ class Observer:
             if process is not None and not process.has_ended:
                 found[pid] = process
         return found
+
+    @property
+    def _is_exact_due(self) -> bool:
+        return self._exact_look > self._done
+
+    def _goes_on(self) -> bool:
+        return not (self._stopping or self.is_held)

@@ -8,11 +8,10 @@ from collections.abc import Sequence
 from ..shared import debuglog
 from ..shared.processes import UNFOUND, describe
 from ..shared.protocol import Done, Started, Status, Waiting
-from ..shared.records import Ending, Process, Signalled
+from ..shared.records import Ending, Exceeded, MemorySample, Process, Signalled
 from . import killing
 from .ladder import Ladder
 from .link import Link
-from .lives import Lives
 from .observation import Observer
 from .reaping import Reaper
 
@@ -24,13 +23,16 @@ _NAMED_AT_MOST = 20
 class Reports:
     """Collects what the parts of a `Supervision` know, and sends it. ``signals`` are those sent so far."""
 
-    def __init__(self, started_s: float, link: Link, ladder: Ladder, reaper: Reaper, lives: Lives) -> None:
+    def __init__(self, started_s: float, link: Link, ladder: Ladder, reaper: Reaper, observer: Observer) -> None:
         self.signals: list[Signalled] = []
+        self._exceeded: Exceeded | None = None
+        self._excesses: list[MemorySample] = []
         self._started_s = started_s
         self._link = link
         self._ladder = ladder
         self._reaper = reaper
-        self._lives = lives
+        self._observer = observer
+        self._lives = observer.lives
 
     def note_signal(self, name: str, sent: Sequence[int], now: float, on_request: bool = False) -> None:
         """That signal was sent to those pids. A signal that is repeated is one entry, with the pids of all rounds."""
@@ -40,24 +42,31 @@ class Reports:
         known = self.signals[-1].pids
         known += sorted(set(sent) - set(known))
 
-    def list_left(self, observer: Observer) -> list[Process]:
+    def note_excess(self, exceeded: Exceeded, now: float) -> None:
+        """The command has more of something than it may. The first time counts."""
+        debuglog.note("guard", f"found {exceeded!r}")
+        self._exceeded = self._exceeded or exceeded
+        if exceeded.what == "memory":
+            self._excesses.append(MemorySample(now - self._started_s, int(exceeded.used)))
+
+    def list_left(self) -> list[Process]:
         """The processes that are left, as far as they can be found."""
-        return describe(killing.list_running(self._reaper.roots), observer.present)
+        return describe(killing.list_running(self._reaper.roots), self._observer.present)
 
     def send_start(self) -> None:
         """The shell has been started."""
         self._link.send(Started(self._reaper.shell))
 
-    def send_notice(self, observer: Observer) -> None:
+    def send_notice(self) -> None:
         """The shell has exited, and these processes are left."""
-        left = self.list_left(observer)
+        left = self.list_left()
         if left and self._reaper.returncode is not None:
             self._link.send(Waiting(self._reaper.returncode, left[:_NAMED_AT_MOST], len(left)))
 
-    def send_status(self, observer: Observer, now: float) -> None:
+    def send_status(self, now: float) -> None:
         """The state at the last look. The look that is requested here is for the next status."""
-        present = list(observer.present.values())
-        observer.look_soon()
+        present = list(self._observer.present.values())
+        self._observer.look_soon()
         self._link.send(
             Status(
                 returncode=self._reaper.returncode,
@@ -66,7 +75,7 @@ class Reports:
                 names=[process.name for process in present[:_NAMED_AT_MOST]],
                 processes=len(present),
                 cpu_s=self._reaper.cpu_s + sum(process.cpu_s for process in present),
-                rss_bytes=sum(process.rss_bytes for process in present),
+                memory_bytes=self._observer.memory.last_bytes,
             )
         )
 
@@ -91,15 +100,20 @@ class Reports:
         survivors: tuple[Process, ...] = (),
         is_free: bool = False,
     ) -> None:
+        samples = sorted([*self._observer.memory.samples, *self._excesses])
+        max_rss = max(self._reaper.max_rss_bytes, self._lives.max_rss_bytes)
         ending = Ending(
             pid=self._reaper.shell,
             timeout=self._ladder.timeout_s,
             returncode=returncode,
             reason=reason,
             error=error,
+            exceeded=self._exceeded if self._exceeded is not None and self._exceeded.what == reason else None,
             duration=time.monotonic() - self._started_s,
             cpu_time=self._reaper.cpu_s,
-            max_rss=max(self._reaper.max_rss_bytes, self._lives.max_rss_bytes),
+            max_rss=max_rss,
+            peak_memory=max([max_rss, *(sample.used_bytes for sample in samples)]),
+            memory_samples=tuple(samples),
             signals=tuple(self.signals),
             survivors=survivors,
             certain=self._reaper.is_certain,

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import subprocess
 import termios
+from collections.abc import Iterator
 
 from ..shared.inheritance import Inheritance
 from ..shared.protocol import Request
@@ -22,7 +24,7 @@ def spawn(request: Request, mine: Inheritance, stdin: int, stdout: int, stderr: 
     """
     try:
         os.fchdir(cwd)
-        with request.inheritance.assumed(mine), unblocked():
+        with request.inheritance.assumed(mine), unblocked(), _preferred_by_oom_killer(request.limits.oom_score_adj):
             shell = subprocess.Popen(
                 request.argv,
                 executable=request.program,
@@ -40,6 +42,21 @@ def spawn(request: Request, mine: Inheritance, stdin: int, stdout: int, stderr: 
             os.close(fd)
     shell.returncode = 0  # the guard waits for all its children itself; Popen must not
     return shell.pid
+
+
+@contextlib.contextmanager
+def _preferred_by_oom_killer(score: int) -> Iterator[None]:
+    """Where the system has no memory left, it is to end what is started in here, and not the notebook: proc(5),
+    oom_score_adj. This process is preferred itself meanwhile, so that the first instruction of the shell is, too."""
+    with contextlib.ExitStack() as restored:
+        with contextlib.suppress(OSError):  # it is a file of Linux, and can be read-only
+            file = os.open("/proc/self/oom_score_adj", os.O_RDWR | os.O_CLOEXEC)
+            restored.callback(os.close, file)
+            mine = os.pread(file, 16, 0)
+            if score > int(mine):
+                os.pwrite(file, str(score).encode(), 0)
+                restored.callback(os.pwrite, file, mine, 0)
+        yield
 
 
 def _control_terminal() -> None:

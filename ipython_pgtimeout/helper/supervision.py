@@ -26,6 +26,7 @@ from .attributes import Attributes
 from .childwatch import ChildWatch
 from .kin import KinReaper
 from .ladder import Act, Ladder, Step
+from .limiter import Limiter
 from .link import Link
 from .lives import Lives
 from .observation import Observer
@@ -76,7 +77,8 @@ class Supervision:
         self._ladder = Ladder(request.limits)
         self._lives = Lives(request.limits.started_s)
         self._reaper = Reaper(self._lives) if adopts else KinReaper(self._lives)
-        self._reports = Reports(request.limits.started_s, link, self._ladder, self._reaper, self._lives)
+        self._observer = Observer(self._lives, children.wake, self._reaper.roots)
+        self._reports = Reports(request.limits.started_s, link, self._ladder, self._reaper, self._observer)
         self._drained: list[int] = []
         self._observe_at = request.limits.started_s + observation.FIRST_LOOK_AFTER_S
         self._awaited: _Awaited | None = None
@@ -105,10 +107,10 @@ class Supervision:
         if len(fds) < 4:
             raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
         own, self._drained = fds[:4], fds[4:]
+        self._limiter = Limiter(self._request.limits, self._reaper, self._observer)
         self._reaper.shell = spawn(self._reaper.marked(self._request), self._mine, *own)
         # The shell is starting now. What its start does not need comes after it.
         debuglog.note("guard", f"started the shell, pid {self._reaper.shell}")
-        self._observer = Observer(self._lives, self._children.wake, self._reaper.roots)
         self._lives.record_shell(self._reaper.shell, self._request.argv)
         if self._request.tells_start:
             self._reports.send_start()
@@ -133,6 +135,8 @@ class Supervision:
                 not self._lets_go and now >= self._signal_again_at and (step := self._ladder.next_step(now)) is not None
             ):
                 self._do(step, now)
+            elif now >= self._limiter.due_at and not self._lets_go:
+                self._check_limits(now)
             elif self._requested:
                 self._signal_on_request(self._requested.popleft(), now)
             elif now >= self._observe_at:
@@ -159,7 +163,8 @@ class Supervision:
     def _due_at(self) -> float:
         ladder = _NEVER if self._lets_go else max(self._ladder.due_at, self._signal_again_at)
         awaited = _NEVER if self._awaited is None else self._awaited.until
-        return min(ladder, self._observe_at, self._reaper.look_again_at, awaited)
+        limiter = _NEVER if self._lets_go else self._limiter.due_at
+        return min(ladder, limiter, self._observe_at, self._reaper.look_again_at, awaited)
 
     def _wait(self, timeout_s: float) -> None:
         # Not poll(2), which rounds its timeout up to the next millisecond. Our descriptors are few, and below 1024.
@@ -180,7 +185,7 @@ class Supervision:
         for message in messages:
             now = time.monotonic()
             if isinstance(message, Ask):
-                self._reports.send_status(self._observer, now)
+                self._reports.send_status(now)
                 continue
             debuglog.note("guard", f"was told {message!r}")
             if isinstance(message, Interrupt):
@@ -200,10 +205,15 @@ class Supervision:
         if step.act is Act.SIGNAL:
             self._signal(step.signal, now)
         elif step.act is Act.NOTICE:
-            self._await_look(now, lambda: self._reports.send_notice(self._observer))
+            self._await_look(now, lambda: self._reports.send_notice())
         else:
             self._lets_go = True
             self._await_look(now, self._report_what_is_left)
+
+    def _check_limits(self, now: float) -> None:
+        if exceeded := self._limiter.step(now):
+            self._reports.note_excess(exceeded, now)
+            self._ladder.note_excess(exceeded.what, now)
 
     def _await_look(self, now: float, act: Callable[[], None]) -> None:
         self._awaited = _Awaited(self._observer.look_now(), now + _PATIENCE_S, act)
@@ -229,12 +239,12 @@ class Supervision:
         priority.raise_priority()
 
     def _report_what_is_left(self) -> None:
-        left = self._reports.list_left(self._observer)
+        left = self._reports.list_left()
         if not left:
             if self._reap() != 0:  # it has ended meanwhile
                 self._lets_go = False
                 return
-            left = self._reports.list_left(self._observer)
+            left = self._reports.list_left()
         self._observer.stop()
         self._reports.send_end_with(left)
 

@@ -107,7 +107,7 @@ def _row(job: Job) -> Row:
         elapsed_s=(job.driven.ended_at if job.is_over else time.time()) - job.started_at,
         remaining_s=job.remaining,
         processes=None if status is None else status.processes or None,  # nothing is known before the first look
-        memory_bytes=0 if status is None else status.rss_bytes,
+        memory_bytes=0 if status is None else status.memory_bytes,
         command=job.command.strip().partition("\n")[0],
         last_line=last_line("".join(text for _, text in job.driven.texts.last())),
     )

@@ -50,7 +50,7 @@ class LiveStatus:
             self._times(elapsed_s, not status.signal),
             count(status.processes, "process"),
             f"CPU {status.cpu_s:.1f} s",
-            f"memory {format_bytes(status.rss_bytes)}",
+            f"memory {format_bytes(status.memory_bytes)}",
             f"output {format_bytes(written_bytes)}",
         )
         bar = ""
@@ -86,8 +86,8 @@ class LiveStatus:
         facts = [f"{_clock(self._started_at)} to {_clock(time.time(), self._started_at)}"]
         if result is not None:
             facts.append(f"CPU {result.cpu_time:.1f} s")
-            if result.max_rss:
-                facts.append(f"largest process {format_bytes(result.max_rss)}")
+            if result.peak_memory:
+                facts.append(f"memory up to {format_bytes(result.peak_memory)}")
             facts.append(f"output {format_bytes(result.stdout_bytes + result.stderr_bytes)}")
         ok = result is not None and result.ok
         self._screen.end_status(" · ".join(facts), _html(verdict(" · ".join(facts), ok)))

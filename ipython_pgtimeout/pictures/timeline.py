@@ -5,8 +5,9 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator, Sequence
 
-from ..shared.records import Life, Signalled
+from ..shared.records import Life, MemorySample, Signalled
 from ..wording import count, visible
+from . import memory
 from .markup import escape, quote, style, verdict
 
 MAX_ROWS = 500
@@ -17,7 +18,13 @@ _FITS = 24
 
 
 def draw_html(
-    summary: str, ok: bool, lives: Sequence[Life], unseen: int, signals: Sequence[Signalled], duration_s: float
+    summary: str,
+    ok: bool,
+    lives: Sequence[Life],
+    unseen: int,
+    signals: Sequence[Signalled],
+    samples: Sequence[MemorySample],
+    duration_s: float,
 ) -> str:
     """The summary, and folded under it the timeline as a table that still reads where styles are stripped: what is in
     ``code`` elements, as `draw_text` draws it, is hidden by the styles."""
@@ -28,12 +35,23 @@ def draw_html(
         '<tr class="n"><th>process</th><th>parent</th><th>command</th><th>from–to</th><th>notes</th>'
         f"<th><div><span>0 s</span> to <span>{duration_s:.1f} s</span></div></th></tr>"
     )
+    if memory.is_worth_drawing(samples):
+        head += _memory_row(samples, max(duration_s, 0.001))
     rows = "".join(_html_rows(lives[:MAX_ROWS], signals, duration_s))
     more = f"<p>and {len(lives) - MAX_ROWS} more</p>" if len(lives) > MAX_ROWS else ""
     sampled = f"<p>{words}</p>" if (words := _describe_sample(lives, unseen, "faint<code> (-)</code>")) else ""
     return (
         f'<div class="pgt">{style(__file__)}<details><summary>{told}</summary><div class="w"><table><tbody>{head}{rows}'
         f"</tbody></table></div>{more}<p>{_legend(lives, signals)}</p>{sampled}</details></div>"
+    )
+
+
+def _memory_row(samples: Sequence[MemorySample], total_s: float) -> str:
+    words = memory.label(samples)
+    text = memory.draw_text(samples, total_s, _HTML_WIDTH).replace(" ", "&nbsp;")
+    return (
+        f'<tr class="m"><td colspan="5">memory of all together: {words}</td><td class="t">'
+        f'<div role="img" aria-label="{words}"><code>{text}</code>{memory.draw_svg(samples, total_s)}</div></td></tr>'
     )
 
 
@@ -67,10 +85,20 @@ def _mark(name: str) -> str:
     return ' class="k"' if name == "SIGKILL" else ""
 
 
-def draw_text(summary: str, lives: Sequence[Life], unseen: int, signals: Sequence[Signalled], duration_s: float) -> str:
+def draw_text(
+    summary: str,
+    lives: Sequence[Life],
+    unseen: int,
+    signals: Sequence[Signalled],
+    samples: Sequence[MemorySample],
+    duration_s: float,
+) -> str:
     """The same as plain text, for terminals and screen readers."""
     total_s = max(duration_s, 0.001)
     lines = [summary]
+    if memory.is_worth_drawing(samples):
+        drawn = memory.draw_text(samples, total_s, _WIDTH)
+        lines.append(f"{'memory':>9} |{drawn}| of all together: {memory.label(samples)}")
     for (sid, pgid), members in _grouped(lives[:MAX_ROWS]):
         lines.append(f"session {sid}, process group {pgid}")
         for life in members:

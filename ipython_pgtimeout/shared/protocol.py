@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 from .inheritance import Inheritance
@@ -12,7 +13,7 @@ GIVE_UP_AFTER_S = 3.0
 
 
 class Limits(NamedTuple):
-    """How long a command may run, and how it is ended. Times are seconds; a limit can be infinite.
+    """How long a command may run, what it may use, and how it is ended. Seconds and bytes; a limit can be infinite.
 
     ``started_s`` is when the user's call began and the deadline counts from, by the clock that all processes
     share: CLOCK_MONOTONIC, clock_gettime(2). The other fields are those of `Spec` with these names.
@@ -23,6 +24,10 @@ class Limits(NamedTuple):
     kill_after: float
     signal: int
     leftovers: str
+    memory: float = math.inf
+    cpu: float = math.inf
+    processes: float = math.inf
+    oom_score_adj: int = 0
 
 
 class Ready(NamedTuple):
@@ -101,7 +106,7 @@ class Status(NamedTuple):
     names: list[str]
     processes: int
     cpu_s: float
-    rss_bytes: int
+    memory_bytes: int
 
 
 class Waiting(NamedTuple):

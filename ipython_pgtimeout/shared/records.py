@@ -71,6 +71,26 @@ class Signalled(NamedTuple):
     on_request: bool = False
 
 
+class Exceeded(NamedTuple):
+    """The limit that ended a command, ``what`` as a `Result`'s reason has it: ``memory``, ``cpu`` or ``processes``; and
+    what all processes had ``used`` together when that was found. ``share`` is what the largest of them, ``pid``, had.
+    Bytes, seconds of processor time, or a number (then no process is named)."""
+
+    what: str
+    limit: float
+    used: float
+    pid: int = 0
+    name: str = ""
+    share: float = 0.0
+
+
+class MemorySample(NamedTuple):
+    """The memory of all processes of a command together, ``at_s`` seconds after its start."""
+
+    at_s: float
+    used_bytes: int
+
+
 class Ending(NamedTuple):
     """How a command ended. The fields are those of `Result` with the same names, where they are explained."""
 
@@ -79,9 +99,12 @@ class Ending(NamedTuple):
     returncode: int | None
     reason: str
     error: str
+    exceeded: Exceeded | None
     duration: float
     cpu_time: float
     max_rss: int
+    peak_memory: int
+    memory_samples: tuple[MemorySample, ...]
     signals: tuple[Signalled, ...]
     survivors: tuple[Process, ...]
     certain: bool

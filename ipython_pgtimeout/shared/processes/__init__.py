@@ -1,8 +1,9 @@
 """Finding processes and describing them. No signals and no deadlines in here.
 
-Finding (`children`, `descendants`, `has_ended`) takes no lock of the process it is about, so it can't
-hang and is safe for the part of a guard that keeps deadlines. Describing (`look_up`) reads files that can be slow or
-hang: reading /proc/PID/stat was seen to block for half an hour while PID was starved in the middle of its execve(2).
+Finding (`children`, `descendants`, `has_ended`) and measuring (`rss_bytes`, `cpu_s`, `name_of`) can't hang: they take
+no lock of the process that is held for long, and are safe for the part of a guard that keeps deadlines. Describing
+(`look_up`) and `pss_bytes` read files that can be slow or hang: reading /proc/PID/stat was seen to block for half an
+hour while PID was starved in the middle of its execve(2).
 """
 
 from __future__ import annotations
@@ -15,20 +16,25 @@ from collections.abc import Iterable, Iterator, Mapping
 from ..records import Process
 
 if sys.platform == "linux":
-    from .linux import can_list, children, has_ended, look_up
+    from .linux import can_list, can_measure, children, cpu_s, has_ended, look_up, name_of, pss_bytes, rss_bytes
 else:
-    from .portable import can_list, children, has_ended, look_up
+    from .portable import can_list, can_measure, children, cpu_s, has_ended, look_up, name_of, pss_bytes, rss_bytes
 
 __all__ = [
     "HELPER",
     "UNFOUND",
     "UNSEEN",
     "can_list",
+    "can_measure",
     "children",
+    "cpu_s",
     "descendants",
     "describe",
     "has_ended",
     "look_up",
+    "name_of",
+    "pss_bytes",
+    "rss_bytes",
     "unseen",
     "with_descendants",
 ]

@@ -18,6 +18,8 @@ from ..records import COMMAND_BYTES, Process, shown_command
 from . import blind, portable
 
 _TICKS_PER_S = os.sysconf("SC_CLK_TCK")
+_CPUCLOCK_SCHED = 2
+"""The kind of a processor clock that is exact: include/linux/posix-timers.h."""
 _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 
 
@@ -94,7 +96,7 @@ def look_up(pid: int, known: Process | None = None) -> Process | None:
         if _state(stat) == "Z" and (thread := _running_thread(pid)):
             directory = f"/proc/{pid}/task/{thread}"
             stat = _read(f"{directory}/stat")
-        name = stat[stat.index(b"(") + 1 : stat.rindex(b")")].decode("utf-8", "replace").rstrip("\ufffd")
+        name = _decoded(stat[stat.index(b"(") + 1 : stat.rindex(b")")])
         if known is not None and known.pid == pid and known.name == name:
             user, command = known.user, known.command
         else:
@@ -118,9 +120,64 @@ def look_up(pid: int, known: Process | None = None) -> Process | None:
     )
 
 
+def can_measure() -> bool:
+    """Whether `rss_bytes` and `cpu_s` can tell anything."""
+    return _HAS_OWN_PROC
+
+
+def rss_bytes(pid: int) -> int:
+    """The memory of ``pid`` that is in RAM, shared pages included; 0 if it has ended. Can't hang: proc(5), statm, takes
+    no lock of the process's memory."""
+    try:
+        pages = _resident_pages(f"/proc/{pid}") if _HAS_OWN_PROC else 0
+        if not pages and (thread := _running_thread(pid)):
+            pages = _resident_pages(f"/proc/{pid}/task/{thread}")
+    except OSError:
+        return 0
+    return pages * _PAGE_BYTES
+
+
+def _resident_pages(directory: str) -> int:
+    return int(_read(f"{directory}/statm").split()[1])
+
+
+def pss_bytes(pid: int) -> int | None:
+    """The same, but of each shared page only this process's share; 0 if it has ended. None if it can't be had, because
+    it is another user's. Can hang, and takes long for much memory: proc(5), smaps_rollup, walks through all of it."""
+    try:
+        lines = _read(f"/proc/{pid}/smaps_rollup").splitlines()
+    except (FileNotFoundError, ProcessLookupError):
+        return 0
+    except OSError:
+        return None
+    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith(b"Pss:")), 0)
+
+
+def cpu_s(pid: int) -> float | None:
+    """The processor time of ``pid`` so far, without that of its children; None if it is gone. Can't hang: it is read
+    from the process's own clock, clock_getcpuclockid(3)."""
+    try:
+        return time.clock_gettime((~pid << 3) | _CPUCLOCK_SCHED)
+    except OSError:
+        return None
+
+
+def name_of(pid: int) -> str:
+    """The name of ``pid``, "?" if it is gone. Can't hang: proc(5), comm."""
+    try:
+        return _decoded(_read(f"/proc/{pid}/comm").rstrip(b"\n"))
+    except OSError:
+        return "?"
+
+
 def _fields(stat: bytes) -> list[bytes]:
     """Those after the name, from number 3 of proc(5) on. The name may hold blanks and parentheses itself."""
     return stat[stat.rindex(b")") + 2 :].split(maxsplit=22)
+
+
+def _decoded(name: bytes) -> str:
+    """Without the rest of a character that was cut."""
+    return name.decode("utf-8", "replace").rstrip("\ufffd")
 
 
 def _state(stat: bytes) -> str:

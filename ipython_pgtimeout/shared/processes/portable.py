@@ -81,3 +81,31 @@ def look_up(pid: int, known: Process | None = None) -> Process | None:
             )
     except (psutil.Error, OSError):
         return None
+
+
+def can_measure() -> bool:
+    """Whether `rss_bytes` can tell anything."""
+    return True
+
+
+def rss_bytes(pid: int) -> int:
+    """The memory of ``pid`` that is in RAM, shared pages included; 0 if it has ended."""
+    process = look_up(pid)
+    return 0 if process is None or process.has_ended else process.rss_bytes
+
+
+def pss_bytes(pid: int) -> int | None:
+    """Only Linux tells which pages are shared."""
+    return None
+
+
+def cpu_s(pid: int) -> float | None:
+    """The processor time of ``pid`` so far; None if it is gone."""
+    process = look_up(pid)
+    return None if process is None or process.has_ended else process.cpu_s
+
+
+def name_of(pid: int) -> str:
+    """The name of ``pid``, "?" if it is gone."""
+    process = look_up(pid)
+    return "?" if process is None else process.name
