@@ -45,6 +45,10 @@ def terminate(at_once: bool) -> Event:
     return lambda ladder, now: ladder.note_termination(at_once, now)
 
 
+def excess(ladder: Ladder, now: float) -> None:
+    ladder.note_excess("memory", now)
+
+
 def extend(timeout_s: float) -> Event:
     return lambda ladder, now: ladder.extend(timeout_s)
 
@@ -249,6 +253,21 @@ GAVE_UP = "GIVE_UP"
             "terminated",
             id="killed again and again",
         ),
+        pytest.param(limits(), [(1, excess)], [(1, "SIGTERM"), (3, "SIGKILL"), (6, GAVE_UP)], "memory", id="excess"),
+        pytest.param(
+            limits(),
+            [(1, excess), (1.25, excess), (2, excess)],
+            [(1, "SIGTERM"), (1.25, "SIGKILL"), (4.25, GAVE_UP)],
+            "memory",
+            id="excess that goes on",
+        ),
+        pytest.param(
+            limits(),
+            [(10.5, excess)],
+            [(10, "SIGTERM"), (10.5, "SIGKILL"), (13.5, GAVE_UP)],
+            "timeout",
+            id="excess after the deadline",
+        ),
     ],
 )
 def test_each_ending_sends_its_signals_in_time(
@@ -287,6 +306,7 @@ EVENTS = {
     "extend": extend(4),
     "terminate": terminate(False),
     "kill": terminate(True),
+    "excess": excess,
 }
 GIVEN = [
     limits(0.75, kill_after, number, leftovers)
