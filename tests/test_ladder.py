@@ -332,7 +332,7 @@ def test_any_two_events_lead_to_a_timely_end_with_whole_graces(given: Limits) ->
         assert [each.what for each in signals].count("SIGKILL") == 1, case
         assert signals[-1].what == "SIGKILL", case
         assert actions[-1].at_s == pytest.approx(signals[-1].at_s + GIVE_UP_AFTER_S, abs=0.3), case
-        is_hurried = any(word in first + second for word in ("press", "kill"))
+        is_hurried = any(word in first + second for word in ("press", "kill", "excess"))
         for earlier, later in itertools.pairwise(signals):
             if not is_hurried:
                 assert later.at_s - earlier.at_s == pytest.approx(given.kill_after), case
