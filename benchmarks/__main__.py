@@ -7,11 +7,12 @@ import sys
 import time
 from pathlib import Path
 
-from . import endings, jobs, launch, many, output, standing
+from . import endings, jobs, launch, limits, many, output, standing
 from .figures import Figure
 from .report import LATEST, as_markdown, publish, report, write
 
-MODULES = {module.__name__.rpartition(".")[2]: module for module in (launch, output, endings, jobs, standing, many)}
+_ALL = launch, output, endings, jobs, standing, limits, many
+MODULES = {module.__name__.rpartition(".")[2]: module for module in _ALL}
 
 
 def main() -> None:
