@@ -14,11 +14,12 @@ import psutil
 import pytest
 
 from ipython_pgtimeout import CommandOverLimit, Result, run
+from ipython_pgtimeout.shared.processes import linux, portable
 
 from .isolation import run_isolated
 from .kernels import Kernel
 from .tampering import tampering_cell
-from .watching import marked, program, wait_until_gone
+from .watching import marked, program, wait_until, wait_until_gone
 
 MB = 1_000_000
 LIMIT = 300 * MB
@@ -277,6 +278,63 @@ def test_out_of_memory_the_command_dies_and_not_its_caller(
         assert (caller.returncode, caller.stdout) == (0, "-9\n"), caller
     else:
         assert caller.returncode == -9, caller
+
+
+# -- what can't be looked at --------------------------------------------------------------------------------------
+
+HANGING = tampering_cell(
+    "import time, ipython_pgtimeout.helper.observation as o; o.look_up = lambda pid, known=None: time.sleep(30)"
+)
+FACTS = "result = run({command!r}, 15, **{limits!r}); told(said=result.summary(), took_s=result.duration)"
+
+
+@pytest.mark.parametrize(
+    ("command", "limits", "said"),
+    [
+        ("exec {grows} 500 2000", {"memory": "300MB"}, "out of memory (3"),
+        # All that is known is the sum, 20 times 40 MB: it counts when the shares don't come.
+        ("{shares} 20 10 30", {"memory": "300MB"}, "out of memory ("),
+        (HOGS, {"cpu": "1s"}, "out of processor time (1."),
+    ],
+    ids=["one", "many", "cpu"],
+)
+def test_limits_hold_while_a_look_hangs(mark: str, command: str, limits: dict[str, str], said: str) -> None:
+    command = command.replace("{grows}", program("grows.py", mark)).replace("{shares}", program("shares.py", mark))
+    told = run_isolated(HANGING + FACTS.format(command=command, limits=limits))
+    assert told["said"].startswith(said), told
+    assert told["took_s"] < 8, told
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may take proc(5) away")
+def test_where_nothing_can_be_measured_a_limit_starts_nothing(mark: str) -> None:
+    told = run_isolated(
+        "import subprocess; subprocess.run(['umount', '-l', '/proc'], check=True)\n" + NO_PROC.format(mark=mark)
+    )
+    assert told["said"].startswith("could not start: memory, processor time and processes can't be measured here"), told
+    assert told["started"] is False
+    assert told["without"] == "exit code 0"
+
+
+NO_PROC = """
+import subprocess
+subprocess.run(["umount", "-l", "/proc"], check=True)
+result = run("touch {mark}", 5, memory="1GB", cwd="/tmp")
+told(said=result.summary(), started=os.path.exists("/tmp/{mark}"), without=run("true", 5).summary().partition(" (")[0])
+"""
+
+
+def test_other_systems_are_measured_by_psutil() -> None:
+    child = psutil.Popen([sys.executable, "-c", "x = b'x' * 50_000_000; input()"], stdin=subprocess.PIPE)
+    with child:
+        assert wait_until(lambda: portable.rss_bytes(child.pid) > 50 * MB, 20)
+        assert portable.rss_bytes(child.pid) == pytest.approx(linux.rss_bytes(child.pid), rel=0.1)
+        cpu_s = linux.cpu_s(child.pid)
+        assert cpu_s is not None
+        assert portable.cpu_s(child.pid) == pytest.approx(cpu_s, abs=0.1)
+        assert portable.name_of(child.pid) == linux.name_of(child.pid) == child.name()
+        child.communicate(b"\n")
+    for system in (linux, portable):
+        assert (system.rss_bytes(child.pid), system.cpu_s(child.pid), system.name_of(child.pid)) == (0, None, "?")
 
 
 # -- without limits -----------------------------------------------------------------------------------------------

@@ -20,9 +20,9 @@ class Limiter:
         """Raises OSError if a limit could not be kept, because nothing can be measured here."""
         self._parts: list[SpaceLimit | CpuLimit] = []
         if math.isfinite(limits.memory) or math.isfinite(limits.processes):
-            self._parts.append(SpaceLimit(limits, reaper.roots, observer))
+            self._parts.append(SpaceLimit(limits, reaper, observer))
         if math.isfinite(limits.cpu):
-            self._parts.append(CpuLimit(limits, observer, lambda: reaper.cpu_s))
+            self._parts.append(CpuLimit(limits, reaper, observer))
         if self._parts and not can_measure():
             raise OSError("memory, processor time and processes can't be measured here: there is no /proc of its own")
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 
-from ..shared.processes import cpu_s
+from ..shared.processes import cpu_s, name_of, with_descendants
 from ..shared.protocol import Limits
 from ..shared.records import Exceeded
 from .observation import Observer
+from .reaping import Reaper
 
 _LOOK_WITHIN_S = 0.25
 """After that it counts without a look: then the time of children that running processes have waited for is missing."""
@@ -23,11 +23,10 @@ class CpuLimit:
     The time is looked at only when the limit can have been reached, if every processor has worked for the command.
     """
 
-    def __init__(self, limits: Limits, observer: Observer, reaped_cpu_s: Callable[[], float]) -> None:
-        """``reaped_cpu_s`` tells the time of the processes that the guard has reaped."""
+    def __init__(self, limits: Limits, reaper: Reaper, observer: Observer) -> None:
         self._limit_s = limits.cpu
         self._observer = observer
-        self._reaped_cpu_s = reaped_cpu_s
+        self._reaper = reaper
         self._look: int | None = None
         self._due_at = limits.started_s + self._soonest_s(0.0)
 
@@ -42,26 +41,27 @@ class CpuLimit:
             self._due_at = now + _LOOK_WITHIN_S
             return None
         self._look = None
-        used_s, largest, name, share_s = self._measure()
+        used_s, largest, share_s = self._measure()
         if used_s < self._limit_s:
             self._due_at = now + max(self._soonest_s(used_s), _PAUSE_PER_COST * self._observer.cost_s)
             return None
         self._due_at = float("inf")
-        return Exceeded("cpu", self._limit_s, used_s, largest, name, share_s)
+        return Exceeded("cpu", self._limit_s, used_s, largest, name_of(largest), share_s)
 
     def _soonest_s(self, used_s: float) -> float:
         return max((self._limit_s - used_s) / (os.cpu_count() or 1), _SHORTEST_S)
 
-    def _measure(self) -> tuple[float, int, str, float]:
-        """The time of all together; pid, name and time of the process with the most.
-
-        A process that is gone since the look has been reaped, and its time counts with the one that has reaped it.
-        """
-        used_s, most = self._reaped_cpu_s(), (0, "", 0.0)
-        for pid, process in self._observer.present.items():
+    def _measure(self) -> tuple[float, int, float]:
+        """The time of all together, the process with the most, and its time: its own, by its clock, and that of the
+        children it has waited for, as it was at the last look."""
+        used_s, largest, most_s = self._reaper.cpu_s, 0, 0.0
+        for pid in with_descendants(self._reaper.roots()):
             own_s = cpu_s(pid)
-            if own_s is not None:
-                share_s = max(own_s, process.cpu_s)
-                used_s += share_s
-                most = max(most, (pid, process.name, share_s), key=lambda each: each[2])
-        return used_s, *most
+            if own_s is None:  # reaped meanwhile, and counted with the one that has reaped it
+                continue
+            seen = self._observer.present.get(pid)
+            share_s = own_s if seen is None else max(own_s, seen.cpu_s)
+            used_s += share_s
+            if share_s > most_s:
+                largest, most_s = pid, share_s
+        return used_s, largest, most_s

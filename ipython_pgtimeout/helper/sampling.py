@@ -15,8 +15,8 @@ from collections.abc import Iterator
 from ..shared.processes import name_of, rss_bytes, with_descendants
 from ..shared.protocol import Limits
 from ..shared.records import Exceeded
-from .killing import Roots
 from .observation import Observer
+from .reaping import Reaper
 
 _PER_TURN = 64
 """How many processes are sampled before time and channel are looked at again."""
@@ -40,9 +40,9 @@ class SpaceLimit:
     """Whether all processes of a command together have more memory, or are more, than they may. Call `step` at
     ``due_at``."""
 
-    def __init__(self, limits: Limits, roots: Roots, observer: Observer) -> None:
+    def __init__(self, limits: Limits, reaper: Reaper, observer: Observer) -> None:
         self._limits = limits
-        self._roots = roots
+        self._reaper = reaper
         self._judge = _Judge(observer)
         self._memory_end, self._processes_end = limits.memory, limits.processes
         """Beyond these, the command is to be ended; later: to be killed."""
@@ -59,7 +59,7 @@ class SpaceLimit:
     def step(self, now: float) -> Exceeded | None:
         """Do a bounded amount of work. Returns what is exceeded; again if it becomes a tenth more."""
         if self._walk is None:
-            self._walk = itertools.islice(with_descendants(self._roots()), _SAMPLED_AT_MOST)
+            self._walk = itertools.islice(with_descendants(self._reaper.roots()), _SAMPLED_AT_MOST)
             self._rss = {}
             self._cost_s = 0.0
         pids = list(itertools.islice(self._walk, _PER_TURN))
