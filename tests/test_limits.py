@@ -59,9 +59,10 @@ def over_limit(command: str, what: str, **limits: object) -> Result:
 
 
 @pytest.mark.usefixtures("machine")
-@pytest.mark.parametrize("rate", [100, 1000], ids=["slow", "quick"])
 @pytest.mark.parametrize(
-    "command", ["exec {}", "{} & wait", "setsid {} & wait", "(setsid {} &)"], ids=["exec", "child", "session", "orphan"]
+    ("command", "rate"),
+    [("exec {}", 200), ("exec {}", 1000), ("{} & wait", 1000), ("setsid {} & wait", 1000), ("(setsid {} &)", 1000)],
+    ids=["slow", "quick", "child", "session", "orphan"],
 )
 def test_what_takes_too_much_memory_is_ended_and_named(mark: str, command: str, rate: int) -> None:
     result = over_limit(command.format(grows(mark, rate)), "memory", memory="300MB")
@@ -221,11 +222,11 @@ def test_more_processes_than_the_limit_are_too_many() -> None:
 def test_the_oom_killer_prefers_the_command_from_its_first_instruction(
     given: dict[str, int], score: int | None
 ) -> None:
-    mine = Path("/proc/self/oom_score_adj").read_text()
-    result = run("cat /proc/self/oom_score_adj /proc/$PPID/oom_score_adj", 20, **given)  # type: ignore[arg-type]
-    shell, guard = result.stdout.split()
-    assert int(shell) == (int(mine) if score is None else max(score, int(mine)))
-    assert int(guard) == int(mine)
+    mine = int(Path("/proc/self/oom_score_adj").read_text())
+    # The guard has the score, too, until it gets the processor again.
+    restored = f"until [ $(</proc/$PPID/oom_score_adj) = {mine} ]; do sleep 0.02; done; echo restored"
+    result = run(f"cat /proc/self/oom_score_adj; {restored}", 20, **given)  # type: ignore[arg-type]
+    assert result.stdout.split() == [str(mine if score is None else max(score, mine)), "restored"]
 
 
 CGROUP = Path("/sys/fs/cgroup/memory")

@@ -13,10 +13,11 @@ from collections.abc import Callable, Collection
 from ..shared.processes import pss_bytes, rss_bytes
 from ..shared.records import MemorySample, Process
 
-_SHARES_PER_COST = 150
-"""The shares may take a hundred and fiftieth of the time, unless `measure` is to be exact."""
-_UNSHARED = 0.1
-"""If all but the largest process have less than this part of it, shared pages make no difference worth the cost."""
+_PAUSE_PER_COST = 1000
+"""Finding out the shares may take a thousandth of the time, unless `measure` is to be exact."""
+_UNSHARED, _UNSHARED_BYTES = 0.1, 20_000_000
+"""If all but the largest process have less than this part of it, or than that, what they share makes no difference that
+is worth the cost."""
 _CHANGED = 0.1
 _KEPT = 400
 """How many samples are kept. When there are more, every second one is dropped."""
@@ -53,7 +54,7 @@ class Memory:
         """Add a sample. Returns False if it was broken off, because ``goes_on`` returned False."""
         rss = [process.rss_bytes for process in found]
         total, largest = sum(rss), max(rss, default=0)
-        if not exact and total - largest < _UNSHARED * largest:
+        if not exact and total - largest < max(_UNSHARED * largest, _UNSHARED_BYTES):
             used = total
         elif exact or time.monotonic() >= self._affordable_at:
             started = time.monotonic()
@@ -67,7 +68,7 @@ class Memory:
             # When one ends, the shares of the others grow. What was found before must not count with what was after.
             used = sum(share for pid, share in shares.items() if share and rss_bytes(pid))
             now = time.monotonic()
-            self._affordable_at = now + _SHARES_PER_COST * (now - started)
+            self._affordable_at = now + _PAUSE_PER_COST * (now - started)
             self._shared_part = used / total if total else 1.0
             self.rss_bytes, self.used_bytes = total, used
         else:

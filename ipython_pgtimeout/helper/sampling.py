@@ -3,6 +3,9 @@
 A sample is cheap: Linux counts for each process what it has in RAM (RSS). That counts shared pages in each process
 again, so a sample gives bounds: the command has at least what its largest process has, and at most the sum. Where the
 limit lies between them, the thread that looks at processes is asked for each one's share (PSS): see `Memory`.
+
+A cgroup would keep a limit of memory exactly: cgroups(7). But one can be made only below a cgroup that was delegated to
+this user and has no processes of its own, and the notebook's kernel is a process in its own cgroup.
 """
 
 from __future__ import annotations
