@@ -99,15 +99,6 @@ class Reader:
         """Whether there is nothing left to read."""
         return self.job.is_over and not self.data
 
-    def __aiter__(self) -> Reader:
-        return self
-
-    async def __anext__(self) -> bytes:
-        line = await self.readline()
-        if not line:
-            raise StopAsyncIteration
-        return line
-
     async def _wait_until(self, condition: Any) -> None:
         await wait_until(self.job.driven, lambda: self.job.is_over or condition())
 
