@@ -403,7 +403,11 @@ def _groups() -> list[tuple[str, ...]]:
 
 
 GROUPS = _groups()
-OLD_OUT: list[str] = []
+OLD_OUT = [
+    "%%bash --out o\necho a\necho b",
+    "%%bash --out o --err e\ntrue",
+    "%%script --out o no_such_program_here\nx",
+]
 """IPython 8 keeps the last 100 bytes for ``--out`` and ``--err``, and sets no variable if there is no output."""
 
 
