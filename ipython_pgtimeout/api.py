@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from .caller.blocking import run_to_end
@@ -20,7 +20,7 @@ OnOutput = Callable[[str, str], None]
 
 
 def run(
-    command: str,
+    command: str | Sequence[_PathLike],
     timeout: float | str,
     *,
     signal: str | int = "TERM",
@@ -45,6 +45,7 @@ def run(
 ) -> Result:
     """Run a shell script in its own session and return when nothing of it is left.
 
+    ``command`` can also be a list, of a program and its arguments: no shell sees them, as in `subprocess.run`.
     ``timeout`` and ``kill_after`` are seconds or durations such as ``"2m"``. ``env`` is added to the
     environment. The output is captured, of each stream ``max_output`` bytes: ``"inf"`` for all.
     With ``echo`` it is also printed as it comes, and ``on_output`` is called with it, as in
@@ -65,7 +66,7 @@ def run(
 
 
 def start(
-    command: str,
+    command: str | Sequence[_PathLike],
     timeout: float | str,
     *,
     signal: str | int = "TERM",
@@ -87,7 +88,7 @@ def start(
     echo: bool = False,
     on_output: OnOutput | None = None,
 ) -> Job:
-    """Start a shell script in the background, and return at once.
+    """Start a shell script, or a list of a program and its arguments, in the background, and return at once.
 
     The arguments are those of `run`. ``on_output`` is called on the thread that serves all jobs, so it may not wait for
     anything. If it raises an error, the job is ended, and `Job.wait` raises that error.
@@ -98,7 +99,7 @@ def start(
 
 
 async def run_async(
-    command: str,
+    command: str | Sequence[_PathLike],
     timeout: float | str,
     *,
     signal: str | int = "TERM",

@@ -10,12 +10,16 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
-from typing import Any
+from typing import Any, Literal
 
 from . import values
 from .shared import signals
 from .shared.protocol import Limits
 from .values import InputError
+
+Wiring = Literal["pipes", "one pipe", "plain terminal"]
+"""What stdout and stderr are: a pipe each, one for both, or a terminal as the system has it, with nobody at the
+keyboard. With ``pty`` they are a terminal made for output: see `plumbing.Terminal`."""
 
 
 @dataclass(frozen=True)
@@ -76,7 +80,7 @@ def _declare(default: object, parse: Callable[[Any], Any], *flags: str, **rest: 
 class Spec:
     """One command, checked: quantities in seconds and bytes, ``signal`` as a number. Build it with `make_spec`."""
 
-    command: str = _declare(None, values.parse_command)
+    command: str | tuple[str, ...] = _declare(None, values.parse_command)
     timeout: float = _declare(
         "",
         values.parse_timeout,
@@ -197,6 +201,19 @@ class Spec:
     log: str | None = _declare(
         None, values.parse_log, "--log", metavar="FILE", help="write every byte into this file as well, as it comes"
     )
+    # What only this package sets: how IPython's own commands are run.
+    wiring: Wiring = "pipes"
+    appends_log: bool = False
+    """Whether the log goes on after what it holds."""
+
+    @property
+    def command_line(self) -> str:
+        """The command as text; arguments are quoted as for a shell."""
+        if isinstance(self.command, str):
+            return self.command
+        import shlex  # here and not above: most commands are scripts
+
+        return shlex.join(self.command)
 
     def limits(self, started_s: float) -> Limits:
         """The part that the guard needs."""
@@ -260,7 +277,7 @@ class Showing:
 
 
 def _declared(of: type) -> tuple[Option, ...]:
-    return tuple(Option(each.name, **each.metadata) for each in fields(of))
+    return tuple(Option(each.name, **each.metadata) for each in fields(of) if each.metadata)
 
 
 SPEC_FIELDS = {option.name: option for option in _declared(Spec)}
@@ -269,6 +286,10 @@ FIELDS = SPEC_FIELDS | SHOWING_FIELDS
 OPTIONS = tuple(option for option in FIELDS.values() if option.flags)
 """What can be written with a flag in a magic's line."""
 TIMEOUT = FIELDS["timeout"]
+_OF_ONE_COMMAND = ("shell", "strict", "cwd", "env", "stdin", "pty")
+"""What a command is and what it is given."""
+EVERYWHERE = tuple(option for name, option in SPEC_FIELDS.items() if option.flags and name not in _OF_ONE_COMMAND)
+"""What can go with ``%timeout_shell``: how any command is bounded, ended and recorded."""
 
 
 def make_spec(given: Mapping[str, Any]) -> Spec:

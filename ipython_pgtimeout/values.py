@@ -57,10 +57,18 @@ class InputError(ValueError):
         return type(self), self.args, self.__dict__
 
 
-def parse_command(value: object) -> str:
-    if not isinstance(value, str):
+def parse_command(value: object) -> str | tuple[str, ...]:
+    """A script, or a program and its arguments, which no shell sees."""
+    if isinstance(value, str):
+        return value
+    if not isinstance(value, (list, tuple)):
         raise InputError(f" can't be of type {type(value).__name__}; write a str, for example run('make test', 30)")
-    return value
+    for argument in value:
+        if not isinstance(argument, (str, bytes, os.PathLike)):
+            raise InputError(
+                f" can't have {argument!r} as an argument; write a str, for example run(['nice', '5'], 30)"
+            )
+    return tuple(map(os.fsdecode, value))
 
 
 def parse_timeout(value: object) -> float:

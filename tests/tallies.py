@@ -99,6 +99,13 @@ def _crash_lines(crashes: Sequence[Crash]) -> Iterable[str]:
     yield f"{sum(crash.tried for crash in crashes)} kills in all"
 
 
+class Compared(NamedTuple):
+    """A cell that was run with and without a deadline for every command."""
+
+    cell: str
+    is_same: bool
+
+
 class LeftBehind(NamedTuple):
     """A process that still runs when the tests of a session, or of a worker, are over."""
 
@@ -109,7 +116,12 @@ SURVIVORS = Tally("survivors", Combination, _summarize)
 LEFT_BEHIND = Tally("left behind by the tests", LeftBehind, lambda rows: (row.description for row in rows))
 FAULTS = Tally("faults", Fault, _table)
 CRASHES = Tally("crashes", Crash, _crash_lines)
-ALL: tuple[Tally[Any], ...] = (SURVIVORS, FAULTS, CRASHES, LEFT_BEHIND)
+SAME_CELLS = Tally(
+    "cells with and without %timeout_shell",
+    Compared,
+    lambda rows: [f"{sum(row.is_same for row in rows)} of {len(rows)} cells show the same"],
+)
+ALL: tuple[Tally[Any], ...] = (SURVIVORS, FAULTS, CRASHES, SAME_CELLS, LEFT_BEHIND)
 
 
 def rows_for_controller() -> dict[str, list[tuple[Any, ...]]]:

@@ -16,7 +16,7 @@ import pexpect
 import psutil
 import pytest
 
-from .watching import marked, wait_until, wait_until_gone
+from .watching import marked, survivors, wait_until, wait_until_gone
 
 CTRL_C = "\x03"
 START_S = 40
@@ -247,3 +247,37 @@ def test_there_is_no_status_where_it_could_do_harm(tmp_path: Path, where: str) -
         child.sendline(run)
         child.expect(r"\r\n(?s:.*)end\r\n(?s:.*)In \[3\]: ")
         assert _states(child.logfile_read.getvalue()) == []
+
+
+def test_a_deadline_for_every_command_leaves_the_terminal_to_plain_ones(terminal: Any, mark: str) -> None:
+    terminal.sendline("%timeout_shell 1 -k 0.3")
+    terminal.expect(r"in force: %timeout_shell 1 -k 0.3; !command has the terminal to itself here, and no deadline\r\n")
+    terminal.expect(r"In \[3\]: ")
+    terminal.sendline("!sleep 1.5; tty < /dev/tty; read x; echo typed-$x")
+    terminal.expect("/dev/(tty|pts/[0-9]+)\r\n")  # it is IPython's own terminal, and can be read after the deadline
+    terminal.sendline("here")
+    terminal.expect("typed-here")
+    terminal.expect(r"In \[4\]: ")
+    for number, form in enumerate(("x = !", "!!", "%sx "), 4):
+        terminal.sendline(f"{form}MARK={mark} sleep 100; true")
+        terminal.expect("CommandTimeout: timed out after 1 s")
+        terminal.expect(rf"In \[{number + 1}\]: ")
+        assert not survivors(mark)
+    terminal.sendline(f"get_ipython().run_cell_magic('bash', '', 'MARK={mark} setsid sleep 100; true')")
+    terminal.expect("CommandTimeout: timed out after 1 s")
+    terminal.expect(r"In \[8\]: ")
+    assert not survivors(mark)
+    terminal.sendline("%timeout_shell off")
+    terminal.expect(r"In \[9\]: ")
+    terminal.sendline("'system' in vars(get_ipython()), get_ipython().system.__name__")
+    terminal.expect(r"\(False, 'system_raw'\)")
+
+
+def test_ctrl_c_ends_what_is_captured_under_a_deadline(terminal: Any, mark: str) -> None:
+    terminal.sendline("%timeout_shell 60")
+    terminal.expect(r"In \[3\]: ")
+    terminal.sendline(f"x = !export MARK={mark}; (setsid sleep 61 &); sleep 62")
+    _wait_until_running(mark, 2)
+    terminal.send(CTRL_C)
+    terminal.expect(r"KeyboardInterrupt.*interrupted: SIGINT to \d processes")
+    assert not wait_until_gone(mark, 1)

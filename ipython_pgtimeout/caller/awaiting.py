@@ -23,6 +23,12 @@ async def result_of(driven: Driven) -> Result:
     return _result(driven)
 
 
+async def wait_until(driven: Driven, condition: Callable[[], bool]) -> None:
+    """Wait until the condition holds. It is looked at whenever something has changed, on another thread."""
+    with _woken_by_signals():
+        await _until(driven, condition)
+
+
 def _result(driven: Driven) -> Result:
     result = driven.outcome()
     assert result is not None
@@ -40,8 +46,7 @@ async def texts_of(driven: Driven) -> AsyncIterator[str]:
 
 
 async def _texts_after(driven: Driven, position: int) -> tuple[list[tuple[Stream, str]], int]:
-    with _woken_by_signals():
-        await _until(driven, lambda: driven.is_over or driven.texts.end > position)
+    await wait_until(driven, lambda: driven.is_over or driven.texts.end > position)
     with driven.lock:
         return driven.texts.after(position)
 

@@ -24,6 +24,7 @@ def run_to_end(
     show: Show,
     *,
     pace: Pace | None = None,
+    shows_all: bool = False,
     whole: Iterable[Stream] = (),
     on_status: Callable[[Status | None, int], None] | None = None,
 ) -> Result:
@@ -35,7 +36,9 @@ def run_to_end(
     started_s = time.monotonic()
 
     def try_to_run() -> Result:
-        with Running(spec, show, pace=pace, whole=whole, on_status=on_status, started_s=started_s) as running:
+        with Running(
+            spec, show, pace=pace, shows_all=shows_all, whole=whole, on_status=on_status, started_s=started_s
+        ) as running:
             interrupts.pass_on_to(running.stop)
             waiting = _Waiting(interrupts.wake_up)
             while not running.is_over:

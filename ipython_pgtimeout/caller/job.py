@@ -36,7 +36,7 @@ class Job:
 
     def __init__(self, spec: Spec, show: Show) -> None:
         self.name = f"job{next(_numbers)}"
-        self.command = self.args = spec.command
+        self.command = self.args = spec.command_line
         self.started_at = time.time()
         """By the clock on the wall."""
         self._timeout_s = spec.timeout

@@ -15,6 +15,7 @@ import termios
 from io import FileIO
 
 from ..shared.errors import describe_error
+from ..spec import Wiring
 from ..values import InputError
 from .output import Stream
 
@@ -27,20 +28,22 @@ _END_OF_TRANSMISSION = b"\x04"
 class Plumbing:
     """The pipes or the terminal of one command. Everything is closed with ``cleanup``."""
 
-    def __init__(self, stdin: bytes | None, pty: bool, cleanup: contextlib.ExitStack) -> None:
+    def __init__(self, stdin: bytes | None, pty: bool, wiring: Wiring, cleanup: contextlib.ExitStack) -> None:
         self.terminal: Terminal | None = None
         self.feeder: Feeder | None = None
         self.outputs: list[tuple[FileIO, Stream]] = []
         self._far: list[FileIO] = []
-        if pty:
-            self.terminal = terminal = Terminal(cleanup)
+        if pty or wiring == "plain terminal":
+            self.terminal = terminal = Terminal(cleanup) if pty else PlainTerminal(cleanup)
             self.outputs = [(terminal.master, "stdout")]
             self._far = [terminal.slave] * 3
         else:
             stdout, far_stdout = _pipe(cleanup)
-            stderr, far_stderr = _pipe(cleanup)
-            self.outputs = [(stdout, "stdout"), (stderr, "stderr")]
-            self._far = [cleanup.enter_context(FileIO(os.devnull)), far_stdout, far_stderr]
+            self.outputs = [(stdout, "stdout")]
+            self._far = [cleanup.enter_context(FileIO(os.devnull)), far_stdout, far_stdout]
+            if wiring == "pipes":
+                stderr, self._far[2] = _pipe(cleanup)
+                self.outputs.append((stderr, "stderr"))
         if stdin is not None:
             self._far[0], near_stdin = _pipe(cleanup)
             self.feeder = Feeder(near_stdin, stdin)
@@ -83,28 +86,36 @@ class Feeder:
 
 
 class Terminal:
-    """A pseudo-terminal: pty(7). Newlines stay as they are written, and nothing is echoed.
+    """A pseudo-terminal: pty(7). Newlines stay as they are written, nothing is echoed, and the keyboard is at end of
+    file.
 
     The far end is held open here, too: reading the near end fails while no process has the far end open, and the
     command may have processes that open the terminal later.
     """
+
+    has_end_of_file = True
+    """Whether its keyboard is at end of file, by `keep_at_end_of_file`."""
 
     def __init__(self, cleanup: contextlib.ExitStack) -> None:
         near, far = os.openpty()
         self.master = cleanup.enter_context(FileIO(near, "r+"))
         self.slave = cleanup.enter_context(FileIO(far, "r+"))
         os.set_blocking(near, False)
+        columns, lines = self._set_up(far)
+        fcntl.ioctl(far, termios.TIOCSWINSZ, struct.pack("HHHH", lines, columns, 0, 0))
+        self.end_was_read = False
+        """Whether a process has read an end of file, or discarded it, as far as seen: a hang-up can come too soon."""
+        self._has_typed = False
+
+    def _set_up(self, far: int) -> tuple[int, int]:
+        """Set its modes. Returns how many columns and lines it has."""
         attributes = termios.tcgetattr(far)
         attributes[1] &= ~termios.ONLCR
         attributes[3] &= ~termios.ECHO
         termios.tcsetattr(far, termios.TCSANOW, attributes)
         import shutil  # here and not above: it takes a tenth of importing this package
 
-        columns, lines = shutil.get_terminal_size()
-        fcntl.ioctl(far, termios.TIOCSWINSZ, struct.pack("HHHH", lines, columns, 0, 0))
-        self.end_was_read = False
-        """Whether a process has read an end of file, or discarded it, as far as seen: a hang-up can come too soon."""
-        self._has_typed = False
+        return shutil.get_terminal_size()
 
     def keep_at_end_of_file(self) -> None:
         """Type an end of file, so that a program that reads the keyboard does not wait for ever.
@@ -122,13 +133,22 @@ class Terminal:
         self.slave.close()
 
 
+class PlainTerminal(Terminal):
+    """One as the system has it, and nobody at its keyboard: what IPython gives to the commands of ``!``."""
+
+    has_end_of_file = False
+
+    def _set_up(self, far: int) -> tuple[int, int]:
+        return 80, 24  # as in pexpect, whatever the page can show
+
+
 class Log:
     """The file of ``--log``: gets every byte as it comes. When it takes no more, the command goes on without it."""
 
-    def __init__(self, path: str, cleanup: contextlib.ExitStack) -> None:
+    def __init__(self, path: str, appends: bool, cleanup: contextlib.ExitStack) -> None:
         self.path = path
         self.error = ""
-        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
+        flags = os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | (os.O_APPEND if appends else os.O_TRUNC)
         try:
             # O_NONBLOCK, because opening a FIFO that has no reader would wait for ever.
             fd = os.open(os.path.expanduser(path), flags | os.O_NONBLOCK, 0o666)

@@ -1,4 +1,4 @@
-"""What a command is started with: the shell and its script, the environment, the directory. All checked first."""
+"""What a command is started with: program and arguments, the environment, the directory. All checked first."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from io import FileIO
 
 from ..shared.errors import describe_error
+from ..spec import Spec
 from ..values import InputError
 
 _ARGUMENT_BYTES = 100_000
@@ -24,7 +25,28 @@ def environment(added: Mapping[bytes, bytes], pty: bool) -> dict[bytes, bytes]:
     return variables
 
 
-def arguments(script: str, shell: str, strict: bool, cleanup: contextlib.ExitStack) -> list[bytes]:
+def program_and_arguments(
+    spec: Spec, environment: Mapping[bytes, bytes], cleanup: contextlib.ExitStack
+) -> tuple[bytes, list[bytes]]:
+    """The path of what is executed, and its arguments, of which the first is its name."""
+    if isinstance(spec.command, str):
+        path = _path_of_shell(spec.shell, environment)
+        return path, _shell_with(spec.command, spec.shell, spec.strict, cleanup)
+    if spec.strict:
+        raise InputError(" needs a shell; write the command as a str, for example 'make test'", field="strict")
+    if not spec.command:
+        raise InputError(" is empty; write a program and its arguments, for example ['ls', '-l']", field="command")
+    if any("\0" in argument for argument in spec.command):
+        raise InputError(": an argument can't hold a NUL byte; take it out", field="command")
+    try:
+        argv = [os.fsencode(argument) for argument in spec.command]
+    except UnicodeEncodeError as error:
+        character = ascii(error.object[error.start])
+        raise InputError(f": {character} can't be encoded; write the argument as bytes", field="command") from None
+    return _path_of_program(spec.command[0], spec.cwd, environment), argv
+
+
+def _shell_with(script: str, shell: str, strict: bool, cleanup: contextlib.ExitStack) -> list[bytes]:
     """The shell with its script. The script is never on stdin, where a ``read`` in it would eat its next lines."""
     if not script.strip():
         raise InputError("there is nothing to run; write a command, for example: make test")
@@ -44,25 +66,42 @@ def arguments(script: str, shell: str, strict: bool, cleanup: contextlib.ExitSta
     return [os.fsencode(shell), *options, os.fsencode(_file_holding(text, cleanup))]
 
 
-def program(shell: str, environment: Mapping[bytes, bytes]) -> bytes:
+def _path_of_shell(shell: str, environment: Mapping[bytes, bytes]) -> bytes:
     """The path of the shell; of sh where there is no bash."""
-    path = os.fsdecode(environment.get(b"PATH", os.fsencode(os.defpath)))
-    found = _find(shell, path)
-    if found is None or not os.access(found, os.X_OK):
-        _find.cache_clear()
-        found = _find(shell, path)
+    found = _search(os.path.expanduser(shell), environment)
+    if found is None and shell == "bash":
+        found = _search("sh", environment)
     if found is None:
         raise InputError(f": there is no program {shell!r}", "bash", "sh", "/bin/zsh", field="shell")
     return os.fsencode(os.path.abspath(found))
 
 
+def _path_of_program(name: str, cwd: str | None, environment: Mapping[bytes, bytes]) -> bytes:
+    """As execvp(3) finds it: a name with a slash is a path, and relative to ``cwd``."""
+    if "/" in name:
+        found = name if os.path.exists(os.path.join(os.path.expanduser(cwd or ""), name)) else None
+    else:
+        found = _search(name, environment)
+    if found is None:
+        raise InputError(f": there is no program {name!r}; write for example ['ls', '-l']", field="command")
+    return os.fsencode(found)
+
+
+def _search(name: str, environment: Mapping[bytes, bytes]) -> str | None:
+    path = os.fsdecode(environment.get(b"PATH", os.fsencode(os.defpath)))
+    found = _find(name, path)
+    if found is None or not os.access(found, os.X_OK):
+        _find.cache_clear()
+        found = _find(name, path)
+    return found
+
+
 @functools.cache
-def _find(shell: str, path: str) -> str | None:
+def _find(name: str, path: str) -> str | None:
     """The result is cached, as shells do it, because a search is a good part of a launch."""
     import shutil  # here and not above: it takes a tenth of importing this package
 
-    found = shutil.which(os.path.expanduser(shell), path=path)
-    return shutil.which("sh", path=path) if found is None and shell == "bash" else found
+    return shutil.which(name, path=path)
 
 
 def _file_holding(script: bytes, cleanup: contextlib.ExitStack) -> str:

@@ -63,6 +63,7 @@ class Running:
         *,
         pace: Pace | None = None,
         is_live: bool = False,
+        shows_all: bool = False,
         whole: Iterable[Stream] = (),
         on_status: Callable[[Status | None, int], None] | None = None,
         first_status_after_s: float = FIRST_STATUS_AFTER_S,
@@ -72,10 +73,11 @@ class Running:
         """Check everything, and ask a guard to start the command.
 
         ``show`` gets the output as it comes, and notices about the command: of each stream what is kept, and in
-        batches; with ``is_live`` everything, at once. Of the ``whole`` streams everything is kept, of the others what
-        `Spec.max_output` allows. ``on_status`` is called, ``first_status_after_s`` and then twice a second, with a
-        status and the number of bytes written so far; with None once the command is over and its output not yet
-        shown. ``on_start`` gets the shell's pid. The deadline counts from ``started_s`` (CLOCK_MONOTONIC), or from now.
+        batches; with ``shows_all`` everything, with ``is_live`` everything at once. Of the ``whole`` streams everything
+        is kept, of the others what `Spec.max_output` allows. ``on_status`` is called, ``first_status_after_s`` and then
+        twice a second, with a status and the number of bytes written so far; with None once the command is over and its
+        output not yet shown. ``on_start`` gets the shell's pid. The deadline counts from ``started_s``
+        (CLOCK_MONOTONIC), or from now.
 
         Raises InputError, with nothing started, for what can't be run, and NothingStarted if there can't be a guard.
         """
@@ -89,7 +91,7 @@ class Running:
         self._is_closed = False
         self._fed: Feeder | None = None
         self._idle_s = spec.idle
-        self._is_live = is_live
+        self._shows_all = shows_all or is_live
         self._batcher = Batcher(show, pace, 0.0 if is_live else BATCH_INTERVAL_S)
         with contextlib.ExitStack() as on_failure:
             on_failure.callback(self.close)
@@ -100,17 +102,17 @@ class Running:
     def _prepare(self, whole: Iterable[Stream]) -> None:
         spec = self._spec
         environment = preparation.environment(spec.env, spec.pty)
-        program = preparation.program(spec.shell, environment)
-        argv = preparation.arguments(spec.command, spec.shell, spec.strict, self._cleanup)
+        program, argv = preparation.program_and_arguments(spec, environment, self._cleanup)
         until_sent = self._cleanup.enter_context(contextlib.ExitStack())
         cwd = preparation.directory(spec.cwd, until_sent)
-        log = None if spec.log is None else Log(spec.log, self._cleanup)
-        plumbing = Plumbing(spec.stdin, spec.pty, self._cleanup)
+        log = None if spec.log is None else Log(spec.log, spec.appends_log, self._cleanup)
+        plumbing = Plumbing(spec.stdin, spec.pty, spec.wiring, self._cleanup)
         status = rights.read_status()
         inheritance = Inheritance.current(status)
         limits = spec.limits(self._started_s)
         tells_start = self._on_start is not None
-        request = Request(program, argv, environment, inheritance, limits, spec.pty, tells_start)
+        has_terminal = plumbing.terminal is not None
+        request = Request(program, argv, environment, inheritance, limits, has_terminal, tells_start)
         drained = [file.fileno() for file, _ in plumbing.outputs] if spec.leftovers == "leave" else []
         self._guard = Supervisor(rights.fingerprint(status), limits, self._cleanup)
         self._guard.tell(request, [*plumbing.far_ends, cwd, *drained])
@@ -118,11 +120,12 @@ class Running:
         plumbing.hand_over()
         until_sent.close()
         self._terminal = plumbing.terminal
+        self._keyboard = self._terminal if self._terminal is not None and self._terminal.has_end_of_file else None
         self._feeder = plumbing.feeder
         kept: Mapping[Stream, float] = {
             stream: math.inf if stream in whole else spec.max_output for stream in ("stdout", "stderr")
         }
-        self.streams = Streams(plumbing.outputs, kept, log, self._batcher, self._is_live)
+        self.streams = Streams(plumbing.outputs, kept, log, self._batcher, self._shows_all)
 
     def __enter__(self) -> Running:
         return self
@@ -160,7 +163,7 @@ class Running:
         if self._done is not None:
             return batch_at
         fed_at = math.inf if self._fed is None else now
-        keyboard_at = math.inf if self._terminal is None else now + _END_OF_FILE_INTERVAL_S
+        keyboard_at = math.inf if self._keyboard is None else now + _END_OF_FILE_INTERVAL_S
         return min(batch_at, fed_at, keyboard_at, self._status_at, self._idle_at, self._guard.due_at)
 
     @property
@@ -215,6 +218,7 @@ class Running:
         """How it ended, once it `is_over`."""
         assert self._done is not None
         repeated: dict[str, Any] = {name: getattr(self._spec, name) for name in _REPEATED}
+        repeated["command"] = self._spec.command_line
         return Result(
             **repeated, **self._done.ending._asdict(), **self.streams.outcome(), interrupted=self._presses > 0
         )
@@ -235,8 +239,8 @@ class Running:
         if now >= self._idle_at:
             self._idle_s = math.inf
             self._tell(Idle())
-        if self._terminal is not None:
-            self._terminal.keep_at_end_of_file()
+        if self._keyboard is not None:
+            self._keyboard.keep_at_end_of_file()
         if now >= self._status_at:
             self._status_at = now + STATUS_INTERVAL_S
             self._tell(Ask())
@@ -264,7 +268,7 @@ class Running:
             if self._terminal is not None:
                 self._terminal.hang_up()
             self.streams.drain()
-            if self._terminal is not None and self._has_failed_at_a_prompt(self._terminal):
+            if self._keyboard is not None and self._has_failed_at_a_prompt(self._keyboard):
                 self.streams.notify("stdin is empty; hand over --stdin NAME")
 
     def _has_failed_at_a_prompt(self, terminal: Terminal) -> bool:

@@ -23,14 +23,14 @@ class Streams:
         limits_bytes: Mapping[Stream, float],
         log: Log | None,
         batcher: Batcher,
-        is_live: bool,
+        shows_all: bool,
     ) -> None:
-        """``is_live`` is whether what comes beyond the limits is shown, too."""
+        """``shows_all`` is whether what comes beyond the limits is shown, too."""
         self.heard_at = time.monotonic()
         self._files = {file.fileno(): (file, stream) for file, stream in files}
-        self._keepers = {stream: Keeper(limit_bytes, is_live) for stream, limit_bytes in limits_bytes.items()}
+        self._keepers = {stream: Keeper(limit_bytes, shows_all) for stream, limit_bytes in limits_bytes.items()}
         self._log = log
-        self._is_live = is_live
+        self._shows_all = shows_all
         self._batcher = batcher
 
     @property
@@ -52,7 +52,7 @@ class Streams:
                 self.notify(f"--log {self._log.path} is incomplete from here on: {self._log.error}")
             was_in_tail = keeper.in_tail
             self._batcher.add(stream, keeper.keep(size))
-            if keeper.in_tail and not was_in_tail and not self._is_live:
+            if keeper.in_tail and not was_in_tail and not self._shows_all:
                 self.notify(f"{stream} goes on; its end is shown when the command has ended (--max-output)")
         else:
             keeper.keep(0)

@@ -12,6 +12,7 @@ from ..caller.connection import connection
 from ..shared import debuglog
 from ..spec import FIELDS, Option
 from ..values import InputError
+from . import line as lines
 
 if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
@@ -36,6 +37,19 @@ class _Default(TraitType[str, Any]):
         return text
 
 
+class _Everywhere(TraitType[str, Any]):
+    """A line of ``%timeout_shell``, kept as text."""
+
+    def validate(self, _obj: object, value: object) -> str:
+        line = str(value).strip()
+        try:
+            if line:
+                lines.read_everywhere(line)
+        except (InputError, lines.HelpWanted) as error:
+            raise TraitError(str(error) or "everywhere takes no --help; write for example '10m'") from None
+        return line
+
+
 def _trait(option: Option) -> TraitType[Any, Any]:
     return _Default(option) if option.metavar else Bool(bool(option.default), help=option.help, config=True)
 
@@ -52,6 +66,10 @@ class PgTimeout(_Traits):  # type: ignore[misc]
 
     debug = Unicode(
         "", help="a file that tells what each helper process does, and when; for reports of errors", config=True
+    )
+
+    everywhere = _Everywhere(
+        "", help="a deadline for every shell command of the notebook, as after %timeout_shell: 10m", config=True
     )
 
     def __init__(self, ip: InteractiveShell) -> None:

@@ -15,10 +15,11 @@ from ..caller.job import Job
 from ..caller.output import Pace, Stream
 from ..pictures.tree import Tree
 from ..result import GuardDied, Result, make_interrupt
-from ..spec import Showing, Spec, make_showing, make_spec
+from ..spec import EVERYWHERE, OPTIONS, Showing, Spec, make_showing, make_spec
 from ..values import InputError
 from . import line as lines
 from .defaults import PgTimeout
+from .everywhere import Everywhere
 from .frontend import CELL_MAGIC, LINE_MAGIC, FrontEnd
 from .jobs import JOBS_MAGIC, Jobs, JobTable, list_as_table
 from .screen import Page, Screen, Terminal
@@ -30,7 +31,14 @@ if TYPE_CHECKING:
 TREE_MAGIC = "pgtree"
 _CELL_USAGE = f"%%{CELL_MAGIC} [options] TIMEOUT"
 _LINE_USAGE = f"%{LINE_MAGIC} [options] TIMEOUT COMMAND"
-_MAGIC_LINE = re.compile(rf"\s*(%%{CELL_MAGIC}|(?:[^=]*=\s*%|%?){LINE_MAGIC})\s+(.*)")
+_CELL_SUMMARY = "Run the cell as a shell script. Nothing it starts outlives it."
+_LINE_SUMMARY = "Run a shell command line. Nothing it starts outlives it."
+_EVERYWHERE_SUMMARY = """\
+From now on every shell command has this deadline, and nothing it starts outlives it: ! and !!, x = !command, %sx,
+%%bash and the other script magics. All else about them stays as IPython has it. `%timeout_shell off` ends that, and
+`%timeout_shell` alone says what is in force."""
+_EVERYWHERE_USAGE = f"%{CELL_MAGIC} [options] TIMEOUT | off"
+_MAGIC_LINE = re.compile(rf"\s*(%%?{CELL_MAGIC}|(?:[^=]*=\s*%|%?){LINE_MAGIC})\s+(.*)")
 
 
 class Extension:
@@ -42,6 +50,7 @@ class Extension:
         self._defaults = PgTimeout(ip)
         self._pace = Pace()
         self._jobs = Jobs(ip, self._pace)
+        self._everywhere = Everywhere(ip, self._defaults, self._pace)
 
     def register(self) -> None:
         def timeout_shell(line: str, cell: str = "") -> None:
@@ -49,6 +58,9 @@ class Extension:
 
         def run_timed(line: str) -> Result | Job | None:
             return self._run(line, None)
+
+        def everywhere(line: str) -> None:
+            self._set_everywhere(line)
 
         def timed_jobs(line: str) -> JobTable:
             """%timed_jobs: the commands in the background, those that run and the last that have ended. The value is a
@@ -62,21 +74,24 @@ class Extension:
 
         self._ip.register_magic_function(pgtree, "line", TREE_MAGIC)
         self._ip.register_magic_function(timed_jobs, "line", JOBS_MAGIC)
-        for magic, kind, usage, summary in (
-            (timeout_shell, "cell", _CELL_USAGE, "Run the cell as a shell script. Nothing it starts outlives it."),
-            (run_timed, "line", _LINE_USAGE, "Run a shell command line. Nothing it starts outlives it."),
+        for magic, kind, name, usage, summary, options in (
+            (timeout_shell, "cell", CELL_MAGIC, _CELL_USAGE, _CELL_SUMMARY, OPTIONS),
+            (run_timed, "line", LINE_MAGIC, _LINE_USAGE, _LINE_SUMMARY, OPTIONS),
+            (everywhere, "line", CELL_MAGIC, _EVERYWHERE_USAGE, _EVERYWHERE_SUMMARY, EVERYWHERE),
         ):
-            magic.__doc__ = lines.reference(usage, summary, self._defaults.trait_values())
-            self._ip.register_magic_function(magic, kind, magic.__name__)
+            magic.__doc__ = lines.reference(usage, summary, self._defaults.trait_values(), options)
+            self._ip.register_magic_function(magic, kind, name)
         self._ip.configurables.append(self._defaults)
         self._ip.input_transformers_post.append(_pass_empty_body)
         self._ip.Completer.custom_matchers.append(self._complete)
         self._ip.events.register("post_run_cell", self._jobs.tell)
         self._ip.display_formatter.ipython_display_formatter.for_type(Job, self._jobs.display)
+        self._everywhere.follow()
 
     def unregister(self) -> None:
+        self._everywhere.turn_off()
         self._ip.magics_manager.magics["cell"].pop(CELL_MAGIC, None)
-        for name in (LINE_MAGIC, TREE_MAGIC, JOBS_MAGIC):
+        for name in (CELL_MAGIC, LINE_MAGIC, TREE_MAGIC, JOBS_MAGIC):
             self._ip.magics_manager.magics["line"].pop(name, None)
         self._ip.configurables.remove(self._defaults)
         self._ip.input_transformers_post.remove(_pass_empty_body)
@@ -92,9 +107,19 @@ class Extension:
         if match is None:
             return {"completions": []}
         variables = self._ip.user_ns.keys() - self._ip.user_ns_hidden.keys()
-        word, offered = lines.complete(match[2], not match[1].startswith("%%"), variables)
+        is_command = match[1].endswith(LINE_MAGIC)
+        options = OPTIONS if is_command or match[1].startswith("%%") else EVERYWHERE
+        word, offered = lines.complete(match[2], is_command, variables, options)
         completions = [SimpleCompletion(text=text, type="option") for text in offered]
         return {"completions": completions, "matched_fragment": word, "suppress": True}
+
+    def _set_everywhere(self, line: str) -> None:
+        try:
+            self._everywhere.command(line)
+        except lines.HelpWanted:
+            self._ip.run_line_magic("pinfo", f"%{CELL_MAGIC}")
+        except InputError as error:
+            raise UsageError(error.spelled(lines.flag_of(error.field))) from None
 
     def _run(self, line: str, cell: str | None) -> Result | Job | None:
         """Both magics; ``cell`` is None for the line magic, whose command stands in the line. None after --help, and

@@ -10,8 +10,9 @@ import shlex
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from ..spec import FIELDS, OPTIONS, TIMEOUT, Option
+from ..spec import EVERYWHERE, FIELDS, OPTIONS, TIMEOUT, Option
 from ..values import InputError
+from .frontend import CELL_MAGIC
 
 _BY_FLAG = {flag: option for option in OPTIONS for flag in option.flags}
 _HELP = ("-h", "--help")
@@ -69,6 +70,20 @@ def split(line: str, verbatim: bool) -> tuple[dict[str, Any], str | None, str]:
     return given, timeout, ""
 
 
+def read_everywhere(line: str) -> dict[str, Any]:
+    """The line of ``%timeout_shell`` as fields of a `Spec`, parsed. Raises InputError, and HelpWanted."""
+    given, timeout, rest = split(line, verbatim=False)
+    if rest:
+        raise InputError(f"unexpected {rest!r}; write for example %{CELL_MAGIC} 10m, or %{CELL_MAGIC} off")
+    if timeout is None:
+        raise InputError(f"TIMEOUT is missing; write for example %{CELL_MAGIC} 10m, or %{CELL_MAGIC} off")
+    if others := given.keys() - {option.name for option in EVERYWHERE}:
+        flag = flag_of(min(others))
+        raise InputError(f"{flag} is for one command; write it after %%{CELL_MAGIC}, in the cell of this command")
+    given["timeout"] = timeout
+    return {name: FIELDS[name].parsed(value) for name, value in given.items()}
+
+
 def _option(flag: str) -> Option:
     if flag in _HELP:
         raise HelpWanted
@@ -91,8 +106,11 @@ def _word(line: str, position: int) -> tuple[str, int]:
     return "".join(shlex.split(word)) if _QUOTING.search(word) else word, match.end()
 
 
-def complete(line: str, verbatim: bool, variables: Iterable[str]) -> tuple[str, list[str]]:
-    """What may stand at the end of ``line``, which is all that is typed so far after the magic's name.
+def complete(
+    line: str, verbatim: bool, variables: Iterable[str], options: Iterable[Option] = OPTIONS
+) -> tuple[str, list[str]]:
+    """What may stand at the end of ``line``, which is all that is typed so far after the name of a magic that has these
+    ``options``.
 
     Returns the part of a word that is to be replaced, and options, or values of the option before it. There are none
     within quotes and in the command of a ``verbatim`` line.
@@ -117,7 +135,8 @@ def complete(line: str, verbatim: bool, variables: Iterable[str]) -> tuple[str, 
     if option is not None and option.metavar in _PATHS:
         found = glob.glob(glob.escape(os.path.expanduser(word)) + _PATHS[option.metavar])
         return word, [shlex.quote(path) for path in found]
-    offered = _BY_FLAG if option is None else variables if option.metavar in _NAMES else option.suggestions
+    flags = [flag for each in options for flag in each.flags]
+    offered = flags if option is None else variables if option.metavar in _NAMES else option.suggestions
     return word, [text for text in offered if text.lower().startswith(word.lower())]
 
 
@@ -126,10 +145,10 @@ def _with_value(flag: str) -> Option | None:
     return None if option is None or option.metavar is None else option
 
 
-def reference(usage: str, summary: str, defaults: Mapping[str, object]) -> str:
+def reference(usage: str, summary: str, defaults: Mapping[str, object], options: Iterable[Option] = OPTIONS) -> str:
     """The help text of a magic. ``defaults`` are what is configured now."""
     lines = [summary, "", f"    {usage}", "", "TIMEOUT", f"    {TIMEOUT.help}"]
-    for option in OPTIONS:
+    for option in options:
         lines.append(", ".join(option.flags) + (f" {option.metavar}" if option.metavar else ""))
         default = f" (default {defaults[option.name]})" if defaults.get(option.name) else ""
         lines.append(f"    {option.help}{default}")
