@@ -7,15 +7,14 @@ checkers; a test compares them with `Spec`.
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, fields
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
 from typing import Any, Literal
 
 from . import values
+from .options import Option, declare
 from .shared import signals
 from .shared.protocol import Limits
-from .values import InputError
 
 Wiring = Literal["pipes", "one pipe", "plain terminal"]
 """What stdout and stderr are: a pipe each, one for both, or a terminal as the system has it, with nobody at the
@@ -23,71 +22,17 @@ keyboard. With ``pty`` they are a terminal made for output: see `plumbing.Termin
 
 
 @dataclass(frozen=True)
-class Option:
-    """The declaration of one field.
-
-    ``parse`` turns what a user gives into a quantity; ``default`` is written as a user would write it. The rest is for
-    a magic's line: ``flags`` (none for a positional field), ``metavar`` (None for a switch), ``choices`` (not always
-    all that there are), and ``parse_text`` where the line does not hold the value itself but says where it is.
-    """
-
-    name: str
-    default: object
-    parse: Callable[[Any], Any]
-    flags: tuple[str, ...] = ()
-    metavar: str | None = None
-    help: str = ""
-    choices: tuple[str, ...] = ()
-    is_repeated: bool = False
-    parse_text: Callable[[str], Any] | None = None
-
-    @property
-    def suggestions(self) -> tuple[str, ...]:
-        """What completion offers as its value: the choices, or at least the default."""
-        return self.choices or ((self.default,) if isinstance(self.default, str) else ())
-
-    @property
-    def is_configurable(self) -> bool:
-        """Whether ``%config`` has a default for it: names of variables and files belong to one command."""
-        return isinstance(self.default, (bool, str))
-
-    def parsed(self, value: object) -> Any:
-        """``value`` as a quantity. An `InputError` has the name of this option as its ``field``."""
-        return self._naming(self.parse, value)
-
-    @functools.cached_property
-    def parsed_default(self) -> Any:
-        """Parsed once, because most options of most commands are not given."""
-        return self.parsed(self.default)
-
-    def parsed_text(self, text: str) -> Any:
-        """The text from a magic's line: the value itself, not parsed yet, or where it is."""
-        return text if self.parse_text is None else self._naming(self.parse_text, text)
-
-    def _naming(self, parse: Callable[[Any], Any], value: object) -> Any:
-        try:
-            return parse(value)
-        except InputError as error:
-            error.field = self.name
-            raise
-
-
-def _declare(default: object, parse: Callable[[Any], Any], *flags: str, **rest: Any) -> Any:
-    return field(metadata={"default": default, "parse": parse, "flags": flags, **rest})
-
-
-@dataclass(frozen=True)
 class Spec:
     """One command, checked: quantities in seconds and bytes, ``signal`` as a number. Build it with `make_spec`."""
 
-    command: str | tuple[str, ...] = _declare(None, values.parse_command)
-    timeout: float = _declare(
+    command: str | tuple[str, ...] = declare(None, values.parse_command)
+    timeout: float = declare(
         "",
         values.parse_timeout,
         metavar="TIMEOUT",
         help="how long the command may take: 30, 1.5, 30s, 500ms, 2m, 5m30s, 1h, 1d or inf",
     )
-    signal: int = _declare(
+    signal: int = declare(
         "TERM",
         values.parse_signal,
         "-s",
@@ -96,7 +41,7 @@ class Spec:
         help="the first signal at the deadline",
         choices=signals.NAMES,
     )
-    kill_after: float = _declare(
+    kill_after: float = declare(
         "2s",
         values.parse_grace,
         "-k",
@@ -104,7 +49,7 @@ class Spec:
         metavar="DUR",
         help="the grace between the first signal and SIGKILL; 0 kills at once",
     )
-    leftovers: str = _declare(
+    leftovers: str = declare(
         "wait",
         values.parse_leftovers,
         "--leftovers",
@@ -113,7 +58,7 @@ class Spec:
         "deadline, kill them, or leave them running",
         choices=values.LEFTOVERS,
     )
-    shell: str = _declare(
+    shell: str = declare(
         "bash",
         values.parse_shell,
         "--shell",
@@ -121,17 +66,17 @@ class Spec:
         help="the program that runs the script, by -c SCRIPT; bash, or sh where there is no bash",
         choices=("bash", "sh", "zsh"),
     )
-    strict: bool = _declare(
+    strict: bool = declare(
         False, values.parse_flag, "--strict", help="stop at the first error, as set -euo pipefail does"
     )
-    cwd: str | None = _declare(
+    cwd: str | None = declare(
         None,
         values.parse_directory,
         "--cwd",
         metavar="DIR",
         help="the directory to run in; the kernel's own if not given",
     )
-    env: Mapping[bytes, bytes] = _declare(
+    env: Mapping[bytes, bytes] = declare(
         None,
         values.parse_environment,
         "-e",
@@ -141,7 +86,7 @@ class Spec:
         is_repeated=True,
         parse_text=values.parse_assignment,
     )
-    stdin: bytes | None = _declare(
+    stdin: bytes | None = declare(
         None,
         values.parse_stdin,
         "--stdin",
@@ -149,17 +94,17 @@ class Spec:
         help="what the command can read: the Python variable of this name, a str or bytes. Without it stdin is empty",
         parse_text=values.parse_name,
     )
-    pty: bool = _declare(
+    pty: bool = declare(
         False,
         values.parse_flag,
         "--pty",
         help="give it a terminal: colours, progress bars, line buffering; stderr merges into stdout. Its keyboard "
         "is at end of file",
     )
-    idle: float = _declare(
+    idle: float = declare(
         "inf", values.parse_idle, "--idle", metavar="DUR", help="end the command after so long without output"
     )
-    memory: float = _declare(
+    memory: float = declare(
         "inf",
         values.parse_memory,
         "--memory",
@@ -167,21 +112,21 @@ class Spec:
         help="end the command when all its processes together have more memory than that: 500MB, 2GB. What they share "
         "counts once",
     )
-    cpu: float = _declare(
+    cpu: float = declare(
         "inf",
         values.parse_cpu,
         "--cpu",
         metavar="DUR",
         help="end the command when all its processes together have used so much processor time",
     )
-    processes: float = _declare(
+    processes: float = declare(
         "inf",
         values.parse_processes,
         "--processes",
         metavar="N",
         help="end the command when more than N of its processes run at once",
     )
-    oom_score_adj: int = _declare(
+    oom_score_adj: int = declare(
         "1000",
         values.parse_oom_score_adj,
         "--oom-score-adj",
@@ -189,7 +134,7 @@ class Spec:
         help="when the machine has no memory left, the kernel ends processes of this command first, and not the "
         "notebook: 0 to 1000, see proc(5); 0 for no difference",
     )
-    max_output: float = _declare(
+    max_output: float = declare(
         "1MB",
         values.parse_size,
         "--max-output",
@@ -198,7 +143,7 @@ class Spec:
         "between them a count of what was left out. A Jupyter Server drops what exceeds a million bytes a second: a "
         "size is shown more slowly, and arrives whole; inf is shown at once, and the server may drop a part of it",
     )
-    log: str | None = _declare(
+    log: str | None = declare(
         None, values.parse_log, "--log", metavar="FILE", help="write every byte into this file as well, as it comes"
     )
     # What only this package sets: how IPython's own commands are run.
@@ -224,14 +169,14 @@ class Spec:
 class Showing:
     """What a magic does with a command's output and result. The engine does not know these fields."""
 
-    bg: bool = _declare(
+    bg: bool = declare(
         False,
         values.parse_flag,
         "--bg",
         help="run it in the background: the cell is over at once and goes on showing its status and its last lines. "
         "%timed_jobs lists what runs",
     )
-    job: str | None = _declare(
+    job: str | None = declare(
         None,
         values.parse_variable,
         "--job",
@@ -239,35 +184,35 @@ class Showing:
         help="the same, with this name; the variable holds the Job: NAME.wait(), NAME.kill(), NAME.extend('5m')",
     )
 
-    out: str | None = _declare(
+    out: str | None = declare(
         None,
         values.parse_variable,
         "--out",
         metavar="NAME",
         help="stdout, whole, into this variable instead of the cell",
     )
-    err: str | None = _declare(
+    err: str | None = declare(
         None,
         values.parse_variable,
         "--err",
         metavar="NAME",
         help="stderr, whole, into this variable instead of the cell",
     )
-    progress: bool = _declare(
+    progress: bool = declare(
         True,
         values.parse_flag,
         "--progress",
         "--no-progress",
         help="show a live status line when the command takes longer than a second",
     )
-    no_raise: bool = _declare(
+    no_raise: bool = declare(
         False,
         values.parse_flag,
         "--no-raise",
         "--no-raise-error",
         help="a timeout or a non-zero exit code raises no exception",
     )
-    result: str | None = _declare(
+    result: str | None = declare(
         None,
         values.parse_variable,
         "--result",

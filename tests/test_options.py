@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 
 from ipython_pgtimeout import Result, run, run_async, spec, start, values
 from ipython_pgtimeout.magics import line as lines
+from ipython_pgtimeout.options import Option
 from ipython_pgtimeout.shared.records import Ending
 from ipython_pgtimeout.spec import FIELDS, TIMEOUT, make_spec
 from ipython_pgtimeout.values import InputError
@@ -268,7 +269,7 @@ def test_every_option_is_completed_and_has_one_reference_entry() -> None:
 @pytest.mark.parametrize(
     "option", [option for option in spec.OPTIONS if option.metavar], ids=lambda option: option.name
 )
-def test_what_is_offered_as_a_value_is_accepted(option: spec.Option) -> None:
+def test_what_is_offered_as_a_value_is_accepted(option: Option) -> None:
     for flag in option.flags:
         word, offered = lines.complete(f"{flag} ", False, ["some_name"])
         assert word == ""
@@ -354,7 +355,7 @@ def test_the_limits_for_the_guard_are_fields_of_the_same_names() -> None:
 
 
 @pytest.mark.parametrize("option", spec.FIELDS.values(), ids=spec.FIELDS)
-def test_a_value_can_be_parsed_twice(option: spec.Option) -> None:
+def test_a_value_can_be_parsed_twice(option: Option) -> None:
     if option.default not in ("", None):
         once = option.parsed(option.default)
         assert option.parsed(once) == once

@@ -23,12 +23,13 @@ ALLOWED = {
     "helper": {"shared"},
     "wording": {"shared"},
     "values": {"wording", "shared"},
-    "spec": {"values", "shared"},
+    "options": {"values"},
+    "spec": {"options", "values", "shared"},
     "pictures": {"wording", "shared"},
     "result": {"pictures", "wording", "shared"},
     "caller": {"result", "spec", "values", "wording", "shared"},
     "api": {"caller", "result", "spec", "values", "wording", "shared"},
-    "magics": {"caller", "pictures", "result", "spec", "values", "wording", "shared"},
+    "magics": {"caller", "options", "pictures", "result", "spec", "values", "wording", "shared"},
     "__init__": {"api", "caller", "magics", "result", "values", "shared"},
 }
 """The layers that each layer may import, from the lowest layer to the highest. Each file belongs to one of them."""

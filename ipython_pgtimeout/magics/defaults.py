@@ -9,8 +9,9 @@ from traitlets import Bool, TraitError, TraitType, Unicode
 from traitlets.config import Configurable
 
 from ..caller.connection import connection
+from ..options import Option
 from ..shared import debuglog
-from ..spec import FIELDS, Option
+from ..spec import FIELDS
 from ..values import InputError
 from . import line as lines
 

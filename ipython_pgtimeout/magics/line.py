@@ -10,7 +10,8 @@ import shlex
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from ..spec import EVERYWHERE, FIELDS, OPTIONS, TIMEOUT, Option
+from ..options import Option
+from ..spec import EVERYWHERE, FIELDS, OPTIONS, TIMEOUT
 from ..values import InputError
 from .frontend import CELL_MAGIC
 
