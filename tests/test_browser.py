@@ -99,7 +99,7 @@ def test_a_restart_of_a_busy_kernel_leaves_no_process(lab: Lab, mark: str) -> No
 
 @pytest.mark.parametrize("how", ["shut down", "killed"])
 def test_the_end_of_a_busy_kernel_leaves_no_process(lab: Lab, mark: str, how: str) -> None:
-    with lab.notebook(hard_to_kill(mark)) as notebook:
+    with lab.notebook(hard_to_kill(mark), own_page=True) as notebook:  # its page may ask what to do without a kernel
         start_hard_to_kill(notebook, mark)
         if how == "shut down":
             (session,) = lab.request("api/sessions")
@@ -111,7 +111,7 @@ def test_the_end_of_a_busy_kernel_leaves_no_process(lab: Lab, mark: str, how: st
 
 
 def test_closing_the_page_does_not_end_the_command(lab: Lab, mark: str) -> None:
-    with lab.notebook(f"%%timeout_shell --env MARK={mark} 60\necho ready; sleep 1000") as notebook:
+    with lab.notebook(f"%%timeout_shell --env MARK={mark} 60\necho ready; sleep 1000", own_page=True) as notebook:
         notebook.run(1)
         wait_for_text(notebook, 1, "ready")
         notebook.page.close()

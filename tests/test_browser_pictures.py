@@ -242,7 +242,8 @@ def test_shell_text_is_not_typeset_as_mathematics(lab: Lab, mark: str, app: str)
 
 def test_the_checks_find_an_injection_and_pale_text(lab: Lab) -> None:
     pale = '<p style="opacity:.5;color:#777">pale</p>'
-    with lab.notebook(f"from IPython.display import HTML; HTML({pale + HOSTILE + HOSTILE_FILE!r})") as notebook:
+    cell = f"from IPython.display import HTML; HTML({pale + HOSTILE + HOSTILE_FILE!r})"
+    with lab.notebook(cell, own_page=True) as notebook:
         shown = notebook.run_to_end(1)
         notebook.page.wait_for_function("window.evil === 1")
         assert notebook.page.locator(INJECTED).count() >= 2
