@@ -51,7 +51,7 @@ def test_without_proc_everything_is_ended() -> None:
     assert (told["signals"], told["survivors"]) == (["SIGTERM", "SIGKILL"], []), told
     assert told["said"].startswith("timed out after 1 s: SIGTERM to "), told
     assert "; all are gone (" in told["said"], told
-    assert told["late_s"] < 0.25, told
+    assert told["late_s"] < 1, told
     assert told["ended"] == ["done\n", 3], told
 
 
