@@ -225,7 +225,7 @@ class Lab:
             page.goto(f"{self._url}{place}/{name}?token={self._token}")
         try:
             yield page
-            if is_kept:
+            if is_kept and not page.is_closed():
                 page.evaluate("jupyterapp.shell.currentWidget.dispose()")  # without a question
                 self._kept_page = page
         finally:
@@ -280,8 +280,9 @@ class Notebook:
         ).first.click()
 
     def save_and_reload(self) -> None:
-        """Save the notebook and load its page again."""
+        """Save the notebook and load its page again, without what else the page may have shown before."""
         self.page.evaluate("jupyterapp.commands.execute('docmanager:save')")
+        self.page.evaluate("history.replaceState(null, '', '?reset')")
         self.page.reload()
         self.wait_idle()
 

@@ -69,7 +69,9 @@ def test_output_streams_and_one_status_is_updated_until_it_is_the_summary(lab: L
         assert elapsed_s == sorted(elapsed_s)
         assert len(set(elapsed_s)) >= 3
         notebook.wait_over(1)
-        assert re.fullmatch(r"● exit code 0 \(3\.\d\xa0s\)", status.inner_text().strip())
+        took = re.fullmatch(r"● exit code 0 \((\d+\.\d)\xa0s\)", status.inner_text().strip())
+        assert took
+        assert 3.5 <= float(took[1]) <= time.monotonic() - pressed_s + 0.05  # it is rounded
         assert "step 7" in "".join(output.all_inner_texts())
 
 
@@ -110,21 +112,14 @@ def test_the_end_of_a_busy_kernel_leaves_no_process(lab: Lab, mark: str, how: st
         assert wait_until_gone(mark, GONE_S) == []
 
 
-def test_closing_the_page_does_not_end_the_command(lab: Lab, mark: str) -> None:
-    with lab.notebook(f"%%timeout_shell --env MARK={mark} 60\necho ready; sleep 1000", own_page=True) as notebook:
-        notebook.run(1)
-        wait_for_text(notebook, 1, "ready")
-        notebook.page.close()
-        assert marked(mark)
-    assert wait_until_gone(mark, GONE_S) == []
-
-
 def test_a_deadline_shows_one_line_and_no_traceback(lab: Lab) -> None:
     cell = "%%timeout_shell 1\nsetsid sleep 1000 &\ntrap '' TERM\nsleep 1000; echo never"
     with lab.notebook(cell) as notebook:
         output = notebook.run_to_end(1)
         error = notebook.cell(1).locator(f'[data-mime-type="{STDERR}"]')
-        words = r"CommandTimeout: timed out after 1 s: SIGTERM to 3 processes, SIGKILL to \d; all are gone \(3\.\d s\)"
+        words = (
+            r"CommandTimeout: timed out after 1 s: SIGTERM to 3 processes, SIGKILL to \d; all are gone \([3-9]\.\d s\)"
+        )
         assert re.fullmatch(words, error.inner_text().strip())
         assert "ipython_pgtimeout/" not in "".join(output.all_inner_texts())
 
@@ -152,3 +147,12 @@ def test_the_same_programs_survive_the_stop_button_under_bash(lab: Lab, mark: st
         notebook.wait_over(1)
         assert any(process.status() != psutil.STATUS_ZOMBIE for process in marked(mark))
         kill_marked(mark)
+
+
+def test_closing_the_page_does_not_end_the_command(lab: Lab, mark: str) -> None:
+    with lab.notebook(f"%%timeout_shell --env MARK={mark} 60\necho ready; sleep 1000") as notebook:
+        notebook.run(1)
+        wait_for_text(notebook, 1, "ready")
+        notebook.page.close()
+        assert marked(mark)
+    assert wait_until_gone(mark, GONE_S) == []

@@ -141,23 +141,23 @@ def test_a_bar_that_erases_its_line_is_right_in_the_page_and_in_the_file(lab: La
         assert notebook.output(1).inner_text().strip() == "━━━━ done"
 
 
-@pytest.mark.parametrize("width", [420, 1100])
-def test_the_bars_are_in_view_at_any_width(lab: Lab, width: int, tmp_path: Path) -> None:
+def test_the_bars_are_in_view_at_any_width(lab: Lab, tmp_path: Path) -> None:
     """The screenshots go to the folder of PGTIMEOUT_SCREENSHOTS, too."""
     with lab.notebook(BUILD, "r") as notebook:
         notebook.page.evaluate("jupyterapp.shell.collapseLeft()")
         notebook.run_to_end(1)
         shown = show_timeline(notebook, 2)
-        notebook.page.set_viewport_size({"width": width, "height": 1000})
-        folder = Path(os.environ.get("PGTIMEOUT_SCREENSHOTS", tmp_path))
-        notebook.cell(2).screenshot(path=folder / f"timeline-{width}.png")
-        assert not overflows(shown.locator(".w"))
-        assert "orphan, SIGTERM, SIGKILL" in shown.inner_text()
-        for scale in shown.locator(".t").all():
-            box = scale.bounding_box()
-            assert box is not None
-            assert box["width"] > 150
-            assert box["x"] + box["width"] <= width
+        for width in (420, 1100):
+            notebook.page.set_viewport_size({"width": width, "height": 1000})
+            folder = Path(os.environ.get("PGTIMEOUT_SCREENSHOTS", tmp_path))
+            notebook.cell(2).screenshot(path=folder / f"timeline-{width}.png")
+            assert not overflows(shown.locator(".w"))
+            assert "orphan, SIGTERM, SIGKILL" in shown.inner_text()
+            for scale in shown.locator(".t").all():
+                box = scale.bounding_box()
+                assert box is not None
+                assert box["width"] > 150
+                assert box["x"] + box["width"] <= width
 
 
 def test_the_tree_shows_nested_boxes_and_its_links_stay_in_the_page(lab: Lab, mark: str) -> None:
@@ -230,14 +230,15 @@ def test_shell_text_is_not_typeset_as_mathematics(lab: Lab, mark: str, app: str)
     with lab.notebook(*cells, app=app) as notebook:
         for cell in range(1, len(cells) + 1):
             notebook.run_to_end(cell)
-        for _ in range(2):
+        for is_reloaded in (False, True):
+            if is_reloaded:
+                notebook.save_and_reload()
             control = notebook.output(5)
             control.locator(TYPESET).nth(4).wait_for()
             for cell, rows in ((2, ".p"), (4, ".pgt td")):
                 shown = notebook.output(cell)
                 assert shown.locator(TYPESET).count() == 0
                 assert MATHEMATICS in "".join(shown.locator(rows).all_text_contents())
-            notebook.save_and_reload()
 
 
 def test_the_checks_find_an_injection_and_pale_text(lab: Lab) -> None:
@@ -251,7 +252,6 @@ def test_the_checks_find_an_injection_and_pale_text(lab: Lab) -> None:
         assert ratio == pytest.approx(1.9, abs=0.2)  # #777 on white has 4.5; half opacity makes it 1.9
 
 
-@pytest.mark.alone
 def test_five_hundred_processes_stay_readable(lab: Lab, mark: str) -> None:
     many = "for n in {1..500}; do sleep 1005 & done"
     cells = [
@@ -268,7 +268,7 @@ def test_five_hundred_processes_stay_readable(lab: Lab, mark: str) -> None:
         notebook.run_to_end(3)
         tree = notebook.run_to_end(4).locator(TREE)
         assert tree.locator(".p").count() >= 503
-        assert time.monotonic() - started < 15
+        assert time.monotonic() - started < 40  # alone it takes 5 s; other tests run beside it
         for cell, inner in ((2, ".pgt .w"), (4, ".pgtree .w")):
             area = notebook.cell(cell).locator(".jp-OutputArea")
             assert not overflows(area)
