@@ -221,6 +221,7 @@ class Lab:
             page.evaluate(_OPEN, name)
         else:
             page = self._browser.new_context(device_scale_factor=1.5).new_page()
+            page.set_default_timeout(START_S * 1000)
             place = f"lab/workspaces/{secrets.token_hex(4)}/tree" if app == "lab" else app
             page.goto(f"{self._url}{place}/{name}?token={self._token}")
         try:

@@ -12,7 +12,7 @@ import pytest
 from .browser import Lab, Notebook, open_lab
 from .watching import kill_marked, marked, program, wait_until, wait_until_gone
 
-pytestmark = pytest.mark.timeout(150)
+pytestmark = pytest.mark.timeout(240)  # to open a page takes 30 s on a busy machine
 GONE_S = 8.0
 STDOUT, STDERR = "application/vnd.jupyter.stdout", "application/vnd.jupyter.stderr"
 STATUS = ".pgtimeout-status"
@@ -44,7 +44,9 @@ def start_hard_to_kill(notebook: Notebook, mark: str) -> None:
 
 
 def test_output_streams_and_one_status_is_updated_until_it_is_the_summary(lab: Lab) -> None:
-    with lab.notebook("%%timeout_shell 30\nfor n in 1 2 3 4 5 6 7; do echo step $n; sleep 0.5; done") as notebook:
+    enough = lab.notebooks / "enough"  # has been seen of the status
+    steps = f"for n in 1 2 3 4 5 6; do echo step $n; sleep 0.5; done; until [ -e {enough.name} ]; do sleep 0.1; done"
+    with lab.notebook(f"%%timeout_shell 60\n{steps}; echo step 7") as notebook:
         pressed_s = time.monotonic()
         output = notebook.run(1)
         wait_for_text(notebook, 1, "step 1")
@@ -58,6 +60,8 @@ def test_output_streams_and_one_status_is_updated_until_it_is_the_summary(lab: L
             assert status.count() == 1
             elapsed_s.append(status.evaluate(bar))
             assert elapsed_s[-1] is None or elapsed_s[-1] < time.monotonic() - pressed_s
+            if len(set(elapsed_s)) >= 3:
+                enough.touch()
             return elapsed_s[-1] is None
 
         clock = r"\d\d:\d\d:\d\d"
@@ -71,7 +75,7 @@ def test_output_streams_and_one_status_is_updated_until_it_is_the_summary(lab: L
         notebook.wait_over(1)
         took = re.fullmatch(r"● exit code 0 \((\d+\.\d)\xa0s\)", status.inner_text().strip())
         assert took
-        assert 3.5 <= float(took[1]) <= time.monotonic() - pressed_s + 0.05  # it is rounded
+        assert 3.0 <= float(took[1]) <= time.monotonic() - pressed_s + 0.05  # it is rounded
         assert "step 7" in "".join(output.all_inner_texts())
 
 

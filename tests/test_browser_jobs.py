@@ -10,7 +10,7 @@ import pytest
 from .browser import Lab, Notebook, open_lab
 from .watching import marked, wait_until, wait_until_gone
 
-pytestmark = pytest.mark.timeout(150)
+pytestmark = pytest.mark.timeout(240)  # to open a page takes 30 s on a busy machine
 LOG = r"for i in {1..60}; do echo -e \"\e[32mfile\e[0m $i.c\"; sleep 0.05; done".replace('\\"', '"')
 
 

@@ -6,6 +6,7 @@ import importlib.util
 import json
 import os
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,7 +14,7 @@ import pytest
 from .browser import Lab, Notebook, open_lab
 from .watching import wait_until
 
-pytestmark = pytest.mark.timeout(150)
+pytestmark = pytest.mark.timeout(240)  # to open a page takes 30 s on a busy machine
 BAR = "for n in {1..25}; do printf '\\rstep %d of 25' $n; sleep 0.2; done; echo"
 
 
@@ -46,13 +47,15 @@ def saved(notebook: Notebook, cell: int) -> list[Any]:
 
 
 def test_a_progress_bar_is_one_line_below_the_status(lab: Lab, app: str) -> None:
-    cells = (f"%%timeout_shell 30\nexec >&2; {BAR}", f"%%timeout_shell --pty 30\n{BAR}")
+    wait = "until [ -e seen ]; do sleep 0.1; done"
+    cells = (f"%%timeout_shell 60\nexec >&2; {BAR}; {wait}", f"%%timeout_shell --pty 60\n{BAR}; {wait}")
     with lab.notebook(*cells, app=app) as notebook:
         for cell in (1, 2):
-            _assert_one_line_below_the_status(notebook, cell)
+            _assert_one_line_below_the_status(notebook, cell, lab.notebooks / "seen")
 
 
-def _assert_one_line_below_the_status(notebook: Notebook, cell: int) -> None:
+def _assert_one_line_below_the_status(notebook: Notebook, cell: int, seen: Path) -> None:
+    seen.unlink(missing_ok=True)
     notebook.run(cell)
     notebook.cell(cell).locator(".pgtimeout-status").wait_for()
     assert wait_until(lambda: len(shown(notebook, cell)) == 2, 10)
@@ -60,6 +63,7 @@ def _assert_one_line_below_the_status(notebook: Notebook, cell: int) -> None:
     assert status.startswith("running · since ")
     assert bar.startswith("step ")
     assert "\n" not in bar
+    seen.touch()
     notebook.wait_over(cell)
     status, bar = shown(notebook, cell)
     assert status.startswith("● exit code 0")
