@@ -103,14 +103,17 @@ def test_nothing_survives_the_end_of_the_interpreter(mark: str, how: str) -> Non
     told(at=time.monotonic())
     {how}
     """
+    control = f"told(at=time.monotonic())\n{how}"  # without a job and a launcher
     for _ in range(3):  # a busy machine may need that long by itself, but not every time
         told, done = run_python(code, "-W", "always")
         took_s = time.monotonic() - told["at"]
         assert "LookupError" in how or done.stderr == ""
         assert not wait_until_gone(mark, 5)
-        if took_s < 0.4:
+        told, _ = run_python(control)
+        too_long_s = time.monotonic() - told["at"] + 0.4
+        if took_s < too_long_s:
             break
-    assert took_s < 0.4, "the launcher was waited for half a second"
+    assert took_s < too_long_s, "the launcher was waited for half a second"
 
 
 @pytest.mark.parametrize("hold", ["os.kill(os.getpid(), signal.SIGSTOP)", "ctypes.PyDLL(None).sleep(4)"])
