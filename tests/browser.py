@@ -42,6 +42,11 @@ prompt => {
   const observer = new MutationObserver(() => { prompt.dataset.changed = "yes"; observer.disconnect(); });
   observer.observe(prompt, {childList: true, characterData: true, subtree: true});
 }"""
+_OPEN = """
+async name => {
+  jupyterapp.shell.expandLeft();
+  await jupyterapp.commands.execute('docmanager:open', {path: name});
+}"""
 _SETTINGS = {
     "apputils-extension/notification": {"fetchNews": "false", "checkForUpdates": False, "doNotDisturbMode": True},
     "docmanager-extension/plugin": {"autosave": False},
@@ -91,11 +96,12 @@ class Lab:
         self._log = self.directory / "server.log"
         self._process = self._start_server()
         self._stack.callback(self._stop)
-        self._url = self._wait(self._written_url, "a server")
-        self._wait(lambda: self.request("api/status"), "an answer")
         playwright = self._stack.enter_context(sync_playwright())
         self._browser: Browser = playwright.chromium.launch(executable_path=_browser(), args=_QUIET)
         self._stack.callback(self._browser.close)
+        self._kept_page: Page | None = None
+        self._url = self._wait(self._written_url, "a server")
+        self._wait(lambda: self.request("api/status"), "an answer")
 
     def _written_url(self) -> str:
         """The server's address. "" as long as its file is missing or not yet written to the end."""
@@ -182,38 +188,50 @@ class Lab:
         return None
 
     @contextlib.contextmanager
-    def page(self, width: int = 1100) -> Iterator[Page]:
-        """A page that shares nothing with another."""
-        context = self._browser.new_context(viewport={"width": width, "height": 1000}, device_scale_factor=1.5)
-        try:
-            yield context.new_page()
-        finally:
-            context.close()
-
-    @contextlib.contextmanager
     def notebook(
-        self, *cells: str, name: str = "", dark: bool = False, width: int = 1100, app: str = "lab"
+        self, *cells: str, dark: bool = False, width: int = 1100, app: str = "lab", own_page: bool = False
     ) -> Iterator[Notebook]:
-        """Open a new notebook with these cells in a page of its own. A cell before them has loaded the extension.
-        ``app`` is ``lab``, or ``notebooks`` for Notebook 7."""
-        name = name or f"{secrets.token_hex(4)}.ipynb"
+        """Open a new notebook with these cells. A cell before them has loaded the extension. ``app`` is ``lab``, or
+        ``notebooks`` for Notebook 7. A page of JupyterLab is kept for the next notebook, because to load it takes four
+        times as long as to open a notebook in it; not if ``own_page`` is set, and not after a failure."""
+        name = f"{secrets.token_hex(4)}.ipynb"
         made: Any = nbformat.v4.new_notebook(  # type: ignore[no-untyped-call]
             cells=[nbformat.v4.new_code_cell(cell) for cell in (LOAD, *cells)],  # type: ignore[no-untyped-call]
             metadata={"kernelspec": {"name": "python3", "display_name": "Python 3"}},
         )
         (self.notebooks / name).write_text(nbformat.writes(made))  # type: ignore[no-untyped-call]
-        place = f"lab/workspaces/{secrets.token_hex(4)}/tree" if app == "lab" else app
         try:
-            with self.page(width) as page:
-                page.goto(f"{self._url}{place}/{name}?token={self._token}")
-                shown = Notebook(self, page, name)
-                shown.set_theme(dark)
-                shown.run_to_end(0)
-                yield shown
-                assert app != "lab" or not shown.errors  # Notebook 7.6 has errors of its own when it loads settings
+            with self._page(name, app, is_kept=app == "lab" and not own_page) as page:
+                page.set_viewport_size({"width": width, "height": 1000})
+                with contextlib.closing(Notebook(self, page, name)) as shown:
+                    shown.set_theme(dark)
+                    shown.run_to_end(0)
+                    yield shown
+                    assert app != "lab" or not shown.errors  # Notebook 7.6 has errors of its own when it loads settings
         finally:
             for session in self.request("api/sessions") or []:
                 self.request(f"api/sessions/{session['id']}", "DELETE")
+
+    @contextlib.contextmanager
+    def _page(self, name: str, app: str, is_kept: bool) -> Iterator[Page]:
+        """A page that shows the notebook: the kept one, or one that shares nothing with another."""
+        page = self._kept_page if is_kept else None
+        if page is not None:
+            self._kept_page = None
+            page.evaluate(_OPEN, name)
+        else:
+            page = self._browser.new_context(device_scale_factor=1.5).new_page()
+            page.set_default_timeout(START_S * 1000)
+            place = f"lab/workspaces/{secrets.token_hex(4)}/tree" if app == "lab" else app
+            page.goto(f"{self._url}{place}/{name}?token={self._token}")
+        try:
+            yield page
+            if is_kept and not page.is_closed():
+                page.evaluate("jupyterapp.shell.currentWidget.dispose()")  # without a question
+                self._kept_page = page
+        finally:
+            if page is not self._kept_page:
+                page.context.close()
 
 
 class Notebook:
@@ -224,9 +242,17 @@ class Notebook:
         self.page = page
         self.name = name
         self.errors: list[str] = []
-        page.on("pageerror", lambda error: self.errors.append(str(error)))
+        page.on("pageerror", self._note_error)
         page.on("dialog", self._dismiss)
         self.wait_idle()
+
+    def close(self) -> None:
+        """Leave the page, which may show another notebook next."""
+        self.page.remove_listener("pageerror", self._note_error)
+        self.page.remove_listener("dialog", self._dismiss)
+
+    def _note_error(self, error: Exception) -> None:
+        self.errors.append(str(error))
 
     def _dismiss(self, dialog: Dialog) -> None:
         self.errors.append(f"dialog: {dialog.message}")
@@ -255,8 +281,9 @@ class Notebook:
         ).first.click()
 
     def save_and_reload(self) -> None:
-        """Save the notebook and load its page again."""
+        """Save the notebook and load its page again, without what else the page may have shown before."""
         self.page.evaluate("jupyterapp.commands.execute('docmanager:save')")
+        self.page.evaluate("history.replaceState(null, '', '?reset')")
         self.page.reload()
         self.wait_idle()
 

@@ -22,6 +22,9 @@ _SESSION_MARK = f"session-{uuid.uuid4().hex}"
 PATIENCE_S = 10.0
 """How long processes that the tests have started may run on after the last test."""
 
+LONGEST = ("browser_pictures", "browser", "survivors", "backstop", "crashes", "browser_status", "browser_jobs", "model")
+"""The files that take longest. Side by side, none of them should begin last; nor all with a browser at once."""
+
 # Hypothesis limits the time of each example, which is too short on a busy machine. Each test has a limit already.
 hypothesis.settings.register_profile("pgtimeout", deadline=None)
 hypothesis.settings.load_profile("pgtimeout")
@@ -30,6 +33,11 @@ hypothesis.settings.load_profile("pgtimeout")
 def _runs_tests(config: pytest.Config) -> bool:
     """False for the controller of pytest-xdist, which only hands tests out and collects their results."""
     return not config.pluginmanager.has_plugin("dsession")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    ranks = {f"test_{name}": rank for rank, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: ranks.get(item.path.stem, len(ranks)))
 
 
 def pytest_sessionstart(session: pytest.Session) -> None:

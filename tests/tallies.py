@@ -124,6 +124,10 @@ SAME_CELLS = Tally(
 ALL: tuple[Tally[Any], ...] = (SURVIVORS, FAULTS, CRASHES, SAME_CELLS, LEFT_BEHIND)
 
 
+def record_fault(fault: str, ending: str, told: dict[str, Any]) -> None:
+    FAULTS.append(Fault(fault, ending, told["late_s"], len(told["left"]), told["said"]))
+
+
 def rows_for_controller() -> dict[str, list[tuple[Any, ...]]]:
     """The rows that a worker sends to the controller."""
     return {tally.title: tally.as_plain_values() for tally in ALL}

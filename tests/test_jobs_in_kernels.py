@@ -28,12 +28,19 @@ def _with_jobs(kernel: Kernel) -> None:
 
 
 def started(kernel: Kernel, mark: str, name: str = "job") -> int:
-    """Start the worst programs as a job. How many processes there are, once all are ready."""
+    """Start the worst programs as a job. How many processes there are, once all are ready and those that only start
+    others are gone: the number stays the same for some looks."""
     kernel.run(f"{name} = start({nasty(mark)!r}, 60, kill_after=0.3)")
     kernel.run(f"{name}.wait_for('(?s)' + 'ready.*' * {len(NASTY)}, timeout=20)")
-    there = len(survivors(mark))
-    assert there >= len(NASTY)
-    return there
+    there: list[int] = []
+
+    def stays_the_same() -> bool:
+        there.append(len(survivors(mark)))
+        return len(there) >= 5 and len(set(there[-5:])) == 1
+
+    assert wait_until(stays_the_same, 20), there
+    assert there[-1] >= len(NASTY)
+    return there[-1]
 
 
 def gone_after_s(mark: str, since: float, within_s: float = 10.0) -> float:
@@ -77,12 +84,16 @@ def interrupted_run_async(kernel: Kernel, mark: str) -> tuple[float, float]:
     return gone_s, time.monotonic() - since
 
 
+AT_ONCE_S = 1.0
+"""Far less than until something else wakes an event loop that the interrupt has not woken: see the control."""
+
+
 def test_the_stop_button_ends_an_awaited_command_at_once(kernel: Kernel, mark: str) -> None:
     for _ in range(3):
         gone_s, _ = interrupted_run_async(kernel, mark)
-        if gone_s < 0.2:
+        if gone_s < AT_ONCE_S:
             break
-    assert gone_s < 0.2
+    assert gone_s < AT_ONCE_S
     assert kernel.run("1 + 1").result == "2"
     assert kernel.run("(await run_async('echo again', 20)).stdout").result == "'again\\n'"
 
@@ -92,13 +103,13 @@ def test_without_a_signal_descriptor_the_stop_button_has_to_wait(fresh_kernel: K
     fresh_kernel.run(IMPORT)
     fresh_kernel.run("from ipython_pgtimeout.caller.interrupts import WakeUp\nWakeUp.install = lambda wake_up: None")
     cell = fresh_kernel.submit(
-        "asyncio.get_running_loop().call_later(2.0, print, 'wakes')\n"
+        "asyncio.get_running_loop().call_later(4.0, print, 'wakes')\n"
         f"await run_async('echo ready; : {mark}; sleep 60; true', 90, echo=True)"
     )
     fresh_kernel.wait_for_text(cell, "ready")
     since = time.monotonic()
     fresh_kernel.interrupt()
-    assert gone_after_s(mark, since) > 0.5
+    assert gone_after_s(mark, since) > AT_ONCE_S
     fresh_kernel.wait(cell)
     assert cell.ename == "CancelledError"
 

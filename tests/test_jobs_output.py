@@ -6,7 +6,6 @@ import random
 import re
 import subprocess
 import threading
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -73,20 +72,20 @@ def test_the_last_words_of_a_command_are_searched() -> None:
 def test_a_slow_pattern_holds_no_other_job_up() -> None:
     """When it was searched with the lock of the job, the thread that drives all jobs waited for it. Nor does output
     that comes all the time prolong the wait."""
-    searches = threading.Event()
+    searches, may_end = threading.Event(), threading.Event()
     ended: list[bool] = []
 
     def search() -> None:
         searches.set()
-        time.sleep(0.8)
+        assert may_end.wait(20)
 
     with start("while :; do echo; sleep 0.01; done", 60) as job:
         waiting = threading.Thread(target=lambda: ended.append(job.driven.wait_until(search, 0.5)))
         waiting.start()
         assert searches.wait(10)
-        started = time.monotonic()
-        assert start("true", 20).wait(20) == 0
-        assert time.monotonic() - started < 0.7
+        assert start("true", 20).wait(10) == 0
+        assert not may_end.is_set()
+        may_end.set()
         waiting.join(5)
         assert ended == [False]
 

@@ -103,21 +103,27 @@ def test_nothing_survives_the_end_of_the_interpreter(mark: str, how: str) -> Non
     told(at=time.monotonic())
     {how}
     """
-    told, done = run_python(code, "-W", "always")
-    took_s = time.monotonic() - told["at"]
-    assert took_s < 0.4, "the launcher was waited for half a second"
-    assert "LookupError" in how or done.stderr == ""
-    assert not wait_until_gone(mark, 5)
+    control = f"told(at=time.monotonic())\n{how}"  # without a job and a launcher
+    for _ in range(3):  # a busy machine may need that long by itself, but not every time
+        told, done = run_python(code, "-W", "always")
+        took_s = time.monotonic() - told["at"]
+        assert "LookupError" in how or done.stderr == ""
+        assert not wait_until_gone(mark, 5)
+        told, _ = run_python(control)
+        too_long_s = time.monotonic() - told["at"] + 0.4
+        if took_s < too_long_s:
+            break
+    assert took_s < too_long_s, "the launcher was waited for half a second"
 
 
-@pytest.mark.parametrize("hold", ["os.kill(os.getpid(), signal.SIGSTOP)", "ctypes.PyDLL(None).sleep(2)"])
+@pytest.mark.parametrize("hold", ["os.kill(os.getpid(), signal.SIGSTOP)", "ctypes.PyDLL(None).sleep(4)"])
 def test_the_deadline_holds_while_the_process_is_stopped_or_its_interpreter_is_held(mark: str, hold: str) -> None:
     code = f"""
     job = start("echo ready; sleep 60; true", 0.5, env={{"MARK": input()}})
     job.wait_for("ready")
     print("ready", flush=True)
     {hold}
-    told(code=job.wait(5), duration=job.result.duration, reason=job.result.reason)
+    told(code=job.wait(20), duration=job.result.duration, reason=job.result.reason)
     """
     command = [sys.executable, "-c", PRELUDE + textwrap.dedent(code)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
@@ -125,9 +131,9 @@ def test_the_deadline_holds_while_the_process_is_stopped_or_its_interpreter_is_h
         assert process.stdout is not None
         print(mark, file=process.stdin, flush=True)
         assert process.stdout.readline() == "ready\n"
-        left = wait_until_gone(mark, 1.5)
+        left = wait_until_gone(mark, 3)
         process.send_signal(signal.SIGCONT)
         assert not left
         told = json.loads(process.stdout.readline().removeprefix("told "))
     assert (told["code"], told["reason"]) == (-15, "timeout")
-    assert told["duration"] < 1.5
+    assert told["duration"] < 3

@@ -6,6 +6,7 @@ channel and backstop.
 
 from __future__ import annotations
 
+import os
 import socket
 
 import hypothesis
@@ -20,6 +21,7 @@ from ipython_pgtimeout.shared.protocol import Done, Extend, Idle, Interrupt, Lim
 
 from .model import INT, KILL, NEVER, TERM, USR1, Guard, Program
 
+EXAMPLES = int(os.environ.get("MODEL_EXAMPLES", "250"))
 PROGRAMS = st.builds(
     Program,
     ignores=st.sampled_from([frozenset(), frozenset({INT}), frozenset({INT, TERM, USR1})]),
@@ -227,8 +229,8 @@ class Life(RuleBasedStateMachine):
 
 
 TestLife = Life.TestCase
-TestLife.pytestmark = [pytest.mark.timeout(180)]  # type: ignore[attr-defined]
-TestLife.settings = hypothesis.settings(max_examples=700, stateful_step_count=30)
+TestLife.pytestmark = [pytest.mark.timeout(60 + EXAMPLES / 4)]  # type: ignore[attr-defined]
+TestLife.settings = hypothesis.settings(max_examples=EXAMPLES, stateful_step_count=30)
 
 
 def test_an_interrupt_shortly_before_the_deadline_has_two_graces() -> None:

@@ -148,12 +148,11 @@ def test_the_result_of_a_timeout_tells_how_it_ended(kernel: Kernel) -> None:
     )
     assert facts(kernel, "r.pid") == pid_after(reply.stdout, "pid")
     (sent,) = facts(kernel, "[(sent.at_s, sent.signal, sent.pids) for sent in r.signals]")
-    assert 1.0 <= sent[0] < 1.5
+    assert 1.0 <= sent[0] <= facts(kernel, "r.duration") < 3.0  # when the grace would end
     assert sent[1] == "SIGTERM"
     assert len(sent[2]) == 3
     assert facts(kernel, "r.pid in r.signals[0].pids")
     assert facts(kernel, "r.survivors") == ()
-    assert 1.0 <= facts(kernel, "r.duration") < 2.0
 
 
 def test_the_result_counts_what_all_processes_have_used(kernel: Kernel) -> None:
@@ -208,7 +207,7 @@ def test_a_deadline_sends_sigterm_and_after_the_grace_sigkill(kernel: Kernel, ma
     assert sent_signals(kernel) == [("SIGTERM", 1), ("SIGKILL", 1)]
     term, kill = facts(kernel, "[sent.at_s for sent in r.signals]")
     assert term >= START_S
-    assert 0.3 <= kill - term < 1.0
+    assert 0.3 <= kill - term < 2.0  # the default
     assert facts(kernel, "r.returncode") == -signal.SIGKILL
 
 
@@ -295,7 +294,7 @@ def test_a_stopped_guard_is_continued(kernel: Kernel, mark: str) -> None:
     reply = kernel.execute("%%timeout_shell 1 --result r\nkill -STOP $PPID; echo stopped; sleep 1000; :", 10)
     assert "stopped" in reply.stdout
     assert reply.ename == "CommandTimeout"
-    assert 1.0 <= facts(kernel, "r.duration") < 2.0
+    assert 1.0 <= facts(kernel, "r.duration") < 5.0  # the caller's backstop would continue it after 8 s
 
 
 def test_a_stopped_kernel_delays_no_deadline(fresh_kernel: Kernel, mark: str) -> None:

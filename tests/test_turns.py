@@ -79,9 +79,12 @@ def test_a_turn_keeps_others_waiting_only_for_a_moment(monkeypatch: pytest.Monke
     assert runners[2].began_s - first >= 0.2
     assert runners[4].began_s - first >= 0.4
     assert wait_until(lambda: of._room_in(0) <= 0, 10)
-    before = time.monotonic()
-    with of.turn():
-        assert time.monotonic() - before < 0.1, "those that have begun before run for long, and should not count"
+    waited_s = []
+    for _ in range(3):  # the machine may be busy for a moment
+        before = time.monotonic()
+        with of.turn():
+            waited_s.append(time.monotonic() - before)
+    assert min(waited_s) < 0.1, "those that have begun before run for long, and should not count"
     for runner in runners:
         runner.end()
     assert not of._begun
