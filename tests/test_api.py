@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -19,7 +20,7 @@ from ipython_pgtimeout import CommandFailed, CommandTimeout, InputError, run
 from ipython_pgtimeout.caller import keeper
 
 from .kernels import Kernel
-from .watching import marked, wait_until, wait_until_gone
+from .watching import marked, survivors, wait_until, wait_until_gone
 
 Evaluate = Callable[[dict[str, Any], str, str], object]
 """Run a script with options and evaluate an expression of its result ``r``."""
@@ -225,6 +226,40 @@ def test_no_helper_outlives_the_process_that_used_run(mark: str) -> None:
         )
         assert done.stdout == "hi\n\n"
         assert not wait_until_gone(mark, 10)
+
+
+def test_a_list_is_a_program_and_its_arguments_which_no_shell_sees(tmp_path: Path) -> None:
+    arguments: list[str | bytes] = ["a b", "", "$HOME", "'", '"; exit 3', "*", "é\n", b"\xff"]
+    result = run(["printf", "<%s>", *arguments], 9)
+    assert result.stdout == "<a b><><$HOME><'><\"; exit 3><*><é\n><\ufffd>"
+    assert shlex.split(result.command)[:4] == ["printf", "<%s>", "a b", ""]
+    assert result.command == result.args
+    assert run(("cat",), 9, stdin="fed").stdout == "fed"
+    assert run(["sh", "-c", "exit 3"], 9).summary().startswith("exit code 3")
+    assert run(["printenv", "A"], 9, env={"A": "b"}).stdout == "b\n"
+    assert run([Path(sys.executable), "-c", "print(1)"], 9).stdout == "1\n"
+    assert run(["nice"], 9, pty=True).returncode == 0
+
+
+def test_a_path_in_a_list_is_relative_to_the_directory_of_the_command(tmp_path: Path) -> None:
+    (tmp_path / "here").write_text("#!/bin/sh\necho $0 $1\n")
+    (tmp_path / "here").chmod(0o755)
+    assert run(["./here", "x"], 9, cwd=tmp_path).stdout == "./here x\n"
+    (tmp_path / "here").chmod(0o644)
+    result = run(["./here"], 9, cwd=tmp_path)
+    assert (result.reason, result.returncode, result.error) == ("failed-to-start", 126, "Permission denied")
+
+
+def test_a_list_meets_the_same_endings(mark: str) -> None:
+    result = run(["env", f"MARK={mark}", "sh", "-c", "trap '' TERM; setsid sleep 60; sleep 61"], 0.4, kill_after=0.2)
+    assert not survivors(mark)
+    assert result.reason == "timeout"
+    with pytest.raises(CommandTimeout) as caught:
+        run(["sleep", "60"], 0.2, check=True)
+    assert caught.value.cmd == "sleep 60"
+    with ipython_pgtimeout.start(["sleep", "60"], 9) as job:
+        assert job.command == "sleep 60"
+        assert repr(job).endswith(": sleep 60>")
 
 
 def test_a_script_of_several_megabytes_runs() -> None:
