@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import functools
 import os
 import subprocess
 import termios
@@ -48,15 +49,28 @@ def spawn(request: Request, mine: Inheritance, stdin: int, stdout: int, stderr: 
 def _preferred_by_oom_killer(score: int) -> Iterator[None]:
     """Where the system has no memory left, it is to end what is started in here, and not the notebook: proc(5),
     oom_score_adj. This process is preferred itself meanwhile, so that the first instruction of the shell is, too."""
-    with contextlib.ExitStack() as restored:
-        with contextlib.suppress(OSError):  # it is a file of Linux, and can be read-only
-            file = os.open("/proc/self/oom_score_adj", os.O_RDWR | os.O_CLOEXEC)
-            restored.callback(os.close, file)
-            mine = os.pread(file, 16, 0)
-            if score > int(mine):
-                os.pwrite(file, str(score).encode(), 0)
-                restored.callback(os.pwrite, file, mine, 0)
+    own = _own_oom_score()
+    if own is None or score <= int(own[1]):
         yield
+        return
+    file, mine = own
+    with contextlib.suppress(OSError):
+        os.pwrite(file, str(score).encode(), 0)
+    try:
+        yield
+    finally:
+        with contextlib.suppress(OSError):
+            os.pwrite(file, mine, 0)
+
+
+@functools.cache
+def _own_oom_score() -> tuple[int, bytes] | None:
+    """The file that holds this process's score, and what that is. It stays open: to open it each time would take longer
+    than the rest. None where there is none, or where it can't be written."""
+    with contextlib.suppress(OSError):
+        file = os.open("/proc/self/oom_score_adj", os.O_RDWR | os.O_CLOEXEC)
+        return file, os.read(file, 16)
+    return None
 
 
 def _control_terminal() -> None:
