@@ -135,7 +135,7 @@ def test_a_command_runs_in_a_removed_directory(kernel: Kernel, tmp_path: Path) -
     gone = tmp_path / "gone"
     gone.mkdir()
     back = kernel.value("__import__('os').getcwd()")
-    kernel.run(f"os.chdir({str(gone)!r}); os.rmdir({str(gone)!r})")
+    kernel.run(f"import os; os.chdir({str(gone)!r}); os.rmdir({str(gone)!r})")
     try:
         assert kernel.run("%%timeout_shell 10\nstat --format %h .").stdout == "0\n"
     finally:

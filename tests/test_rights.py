@@ -28,12 +28,12 @@ libc = ctypes.CDLL(None, use_errno=True)
 def call(result):
     assert result == 0, os.strerror(ctypes.get_errno())
 look = {look!r}
-before = run(look, 20, check=True).stdout
+before = run(look, 20, check=True, oom_score_adj=0).stdout
 {control}
 {change}
 expected = subprocess.run(["bash", "-c", look], capture_output=True, text=True, check=True).stdout
-found = run(look, 20, check=True).stdout
-again = run(look, 20, check=True).stdout
+found = run(look, 20, check=True, oom_score_adj=0).stdout
+again = run(look, 20, check=True, oom_score_adj=0).stdout
 print("changed" if expected != before else "not changed", "same" if found == again == expected else (expected, found))
 """
 CHANGES = {
