@@ -266,7 +266,7 @@ def test_the_originals_are_put_back(kernel: Kernel, end: str, was_replaced: bool
     for line in ("5", "6", "7 -k 1"):
         kernel.run(f"%timeout_shell {line}")
         assert kernel.value("originals() == before") == "False"
-    kernel.run(f"%{end}")
+    kernel.run(end)
     assert kernel.value("originals() == before") == "True"
     kernel.run("%reload_ext ipython_pgtimeout\nfor name in ('system', 'getoutput'): vars(ip).pop(name, None)")
     assert kernel.value("originals()[:3]") == "[False, False, False]"
