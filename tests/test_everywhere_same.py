@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import IPython
 import pytest
 
-from .kernels import LOAD, Kernel
+from .kernels import LOAD, Kernel, Reply
 from .tallies import SAME_CELLS, Compared
 
 SETUP = """
@@ -31,19 +31,21 @@ for path, text, mode in (
     open(path, "w").write(text)
     os.chmod(path, mode)
 
-def _probe(before=set()):
+def _tell_variables(result):
+    # After each cell: print the variables that it has left, of plain types, and delete them.
     plain = (str, bytes, int, float, list, tuple, dict, type(None))
-    found = {
+    new = {
         key: (type(value).__name__, value)
-        for key, value in list(ip.user_ns.items())
-        if (not key.startswith("_") or key == "_exit_code") and isinstance(value, plain) and key not in HIDDEN
+        for key, value in sorted(ip.user_ns.items())
+        if (not key.startswith("_") or key == "_exit_code") and isinstance(value, plain) and key not in _before
     }
-    return sorted(found.items())
+    print(chr(30), new, sep="", flush=True)
+    for key in new:
+        del ip.user_ns[key]
 
-HIDDEN = {"In", "Out"} | set(_probe.__globals__)
+_before = {*globals()}
+ip.events.register("post_run_cell", _tell_variables)
 """
-
-PROBE = "_probe()\nprint(_probe())\nfor _key in [key for key, _ in _probe()]: del ip.user_ns[_key]"
 
 COMMANDS = [
     "echo plain",
@@ -104,12 +106,9 @@ FORMS = {
     "!": "!{line}",
     "!!": "!!{line}",
     "x = !": "x = !{line}",
-    "%sx": "%sx {line}",
-    "system": "ip.system({line!r})",
-    "getoutput": "ip.getoutput({line!r})",
-    "in a function": "def f(name, n):\n    !{line}\n    x = !{line}\n    return x\nf('local', 8)",
+    "getoutput": "def f(name, n):\n    return ip.getoutput({line!r})\nf('local', 8)",
 }
-CAPTURING = ("!!", "x = !", "%sx", "getoutput")
+CAPTURING = ("!!", "x = !")
 WITHOUT_STDIN = ["read x; echo $?:$x", "cat; echo $?", "wc -c", "python3 -S -c 'input()'"]
 """Run in the forms that are `CAPTURING`: with `!` they wait for ever."""
 
@@ -119,8 +118,13 @@ LINES: list[str | tuple[str, ...]] = [
     "x = !",
     "!   ",
     "%sx",
+    "%sx cat; echo {n} $name; exit 3",
+    "%sx sleep 1 &",
     "%system",
-    "%system echo {n} $name",
+    "%system cat; echo {n} $name; exit 3",
+    "def f(name):\n    return get_ipython().run_line_magic('sx', 'echo $name')\nf('local')",
+    "def f(name):\n    !echo $name; exit 3\n    x = !echo {name} {n}\n    y = %sx echo {name}\n    return x + y\n"
+    "f('local')",
     "x = !cat data.txt\nx.n, x.s, x.l, x.p, x.spstr, x.nlstr",
     "x = !cat data.txt\nx.grep('t'), x.grep('t', prune=True), x.grep(lambda line: len(line) > 5), x.grep('1', field=1)",
     "x = !cat data.txt\nx.fields(0), x.fields(1, 0), x.fields()",
@@ -167,6 +171,7 @@ LINES: list[str | tuple[str, ...]] = [
     "os.environ['PATH'], old = '/nowhere', os.environ['PATH']\n!ls\nx = !ls\nos.environ['PATH'] = old\nx",
     "old = os.umask(0o22)\n!umask\nx = !umask\nos.umask(old)\nx",
     "ip.system('')",
+    "def f(name, n):\n    ip.system('echo {name} $n {words}; exit 3')\nf('local', 8)",
     "ip.system('echo a\\necho b')",
     "ip.getoutput('echo a\\n\\necho b\\n')",
     "ip.system(3)",
@@ -340,22 +345,15 @@ class Difference(NamedTuple):
     reason: str
 
 
-LATE = (
-    "(setsid sh -c 'touch up; sleep 0.4; touch late' > /dev/null 2>&1 &); until [ -e up ]; do sleep 0.02; done; rm up"
-)
-AFTERWARDS = """
-import time
-is_there, until = os.path.exists('late'), time.monotonic() + 10
-while not os.path.exists('late') and time.monotonic() < until: time.sleep(0.02)
-os.remove('late'); is_there
-"""
-SPLIT = "printf '\\303'; sleep 0.3; printf '\\251 and the rest\\n'"
+DAEMON = "(setsid sh -c 'echo $$ > pid; exec sleep 2' > /dev/null 2>&1 &); until [ -s pid ]; do sleep 0.02; done"
+IS_THERE = "\npid = open('pid').read().strip(); os.remove('pid'); is_there = os.path.exists('/proc/' + pid)\nis_there"
+SPLIT = "printf '\\303'; sleep 1; printf '\\251 and the rest\\n'"
 IN_BACKGROUND = "%%bash --bg --proc p --out o\n"
 DIFFERENT = [
     Difference(("!yes | head -n 1",), "Broken pipe", "y", "IPython starts it with SIGPIPE ignored"),
     *(
-        Difference((f"ip.{call}{AFTERWARDS}",), "False", "True", "a command is over when all its processes are")
-        for call in (f"system({LATE!r})", f"getoutput({LATE!r})", f"run_cell_magic('bash', '', {LATE!r})")
+        Difference((f"ip.{call}{IS_THERE}",), "True", "False", "a command is over when all its processes are")
+        for call in (f"system({DAEMON!r})", f"run_cell_magic('bash', '', {DAEMON!r})")
     ),
     Difference((f"!{SPLIT}",), "\ufffd", "é and the rest", "IPython decodes each piece of the output by itself"),
     Difference(
@@ -392,10 +390,12 @@ class Outcome(NamedTuple):
 
 
 def _groups() -> list[tuple[str, ...]]:
-    """The cells, in groups that belong together."""
+    """The cells, in groups of those that belong together, the others ten at a time."""
     made = [tuple(form.format(line=line) for form in FORMS.values()) for line in COMMANDS]
     made += [tuple(FORMS[form].format(line=line) for form in CAPTURING) for line in WITHOUT_STDIN]
-    made += [each if isinstance(each, tuple) else (each,) for each in LINES + SCRIPTS]
+    cells = [each for each in LINES + SCRIPTS if isinstance(each, str)]
+    made += [tuple(cells[start : start + 10]) for start in range(0, len(cells), 10)]
+    made += [each for each in LINES + SCRIPTS if isinstance(each, tuple)]
     made += BACKGROUND
     if shutil.which("perl"):
         made.append(("%%perl\nprint 'from perl', \"\\n\"; exit 3", "%%perl --out o\nprint <STDIN>;\n__END__\nrest"))
@@ -418,17 +418,20 @@ class Pair:
     kernels: tuple[Kernel, Kernel]
     directories: tuple[str, str]
 
-    def run(self, cell: str) -> tuple[Outcome, Outcome]:
-        """Run the cell in both at the same time."""
-        replies = [(kernel.submit(cell), kernel.submit(PROBE)) for kernel in self.kernels]
-        outcomes = []
-        for kernel, directory, (reply, probe) in zip(self.kernels, self.directories, replies, strict=True):
-            kernel.wait(reply)
-            left = kernel.wait(probe)
-            assert left.status == "ok", left
-            seen = (reply.stdout, reply.stderr, reply.ename, reply.evalue, reply.result, left.stdout)
-            outcomes.append(Outcome(*(text.replace(directory, "<here>") for text in seen)))
-        return outcomes[0], outcomes[1]
+    def run(self, cells: Sequence[str]) -> list[tuple[Outcome, Outcome]]:
+        """Run the cells in both at the same time."""
+        replies = [[kernel.submit(cell) for cell in cells] for kernel in self.kernels]
+        original, guarded = (
+            [_outcome(kernel.wait(reply), directory) for reply in own]
+            for kernel, directory, own in zip(self.kernels, self.directories, replies, strict=True)
+        )
+        return list(zip(original, guarded, strict=True))
+
+
+def _outcome(reply: Reply, directory: str) -> Outcome:
+    stdout, _, variables = reply.stdout.rpartition(chr(30))
+    seen = (stdout, reply.stderr, reply.ename, reply.evalue, reply.result, variables)
+    return Outcome(*(text.replace(directory, "<here>") for text in seen))
 
 
 @pytest.fixture(scope="module")
@@ -444,20 +447,15 @@ def pair() -> Iterator[Pair]:
 
 @pytest.mark.parametrize("group", GROUPS, ids=lambda group: group[0][:60])
 def test_cells_do_what_they_do_without_a_deadline(pair: Pair, group: tuple[str, ...]) -> None:
-    for cell in group:
-        original, guarded = pair.run(cell)
-        is_same = guarded == original
-        SAME_CELLS.append(Compared(cell.partition("\n")[0][:60], is_same))
+    for cell, (original, guarded) in zip(group, pair.run(group), strict=True):
+        SAME_CELLS.append(Compared(cell.partition("\n")[0][:60], guarded == original))
         if not (cell in OLD_OUT and IPython.version_info < (9,)):
             assert guarded == original, cell
 
 
 @pytest.mark.parametrize("difference", DIFFERENT, ids=lambda difference: difference.codes[0][:60])
 def test_what_differs_is_known(pair: Pair, difference: Difference) -> None:
-    *before, code = difference.codes
-    for cell in before:
-        pair.run(cell)
-    original, guarded = pair.run(code)
+    original, guarded = pair.run(difference.codes)[-1]
     assert original != guarded
     assert difference.original in "\n".join(original)
     assert difference.guarded in "\n".join(guarded)

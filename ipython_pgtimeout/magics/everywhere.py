@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import dis
 import functools
+import os
 import types
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -68,6 +69,7 @@ class Everywhere:
             self._line = line
 
     def _turn_on(self, options: Mapping[str, Any]) -> None:
+        magics = self._ip.magics_manager.registry["ScriptMagics"]  # first: it can be missing
         guarded = Guarded(self._ip, options, self._pace)
         left_alone = []
         for name, functions in guarded.functions.items():
@@ -78,7 +80,6 @@ class Everywhere:
                 self._replace(vars(self._ip), name, method)
         if left_alone:
             self._left_alone = f"; {', '.join(left_alone)} has the terminal to itself here, and no deadline"
-        magics = self._ip.magics_manager.registry["ScriptMagics"]
         scripts = Scripts(self._ip, magics, guarded)
 
         @functools.wraps(magics.shebang)
@@ -108,6 +109,7 @@ def _read(line: str) -> dict[str, Any]:
     if "log" in options:
         with contextlib.ExitStack() as closing:
             Log(options["log"], True, closing)  # raises InputError if no command could write there
+        options["log"] = os.path.abspath(os.path.expanduser(options["log"]))  # %cd is not to move it
     return options
 
 

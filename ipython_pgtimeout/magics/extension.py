@@ -38,7 +38,7 @@ From now on every shell command has this deadline, and nothing it starts outlive
 %%bash and the other script magics. All else about them stays as IPython has it. `%timeout_shell off` ends that, and
 `%timeout_shell` alone says what is in force."""
 _EVERYWHERE_USAGE = f"%{CELL_MAGIC} [options] TIMEOUT | off"
-_MAGIC_LINE = re.compile(rf"\s*(%%?{CELL_MAGIC}|(?:[^=]*=\s*%|%?){LINE_MAGIC})\s+(.*)")
+_MAGIC_LINE = re.compile(rf"\s*(%{{0,2}}{CELL_MAGIC}|(?:[^=]*=\s*%|%?){LINE_MAGIC})\s+(.*)")
 
 
 class Extension:
