@@ -136,6 +136,18 @@ def test_in_a_kernel_the_command_is_ended_and_the_kernel_has_lost_nothing(kernel
     assert kernel.run("%run_timed 20 echo still here").stdout == "still here\n"
 
 
+def test_every_shell_cell_can_have_a_limit(kernel: Kernel, mark: str) -> None:
+    kernel.run("%timeout_shell --memory 300MB 40")
+    try:
+        for cell in ("!{}", "x = !{}", "%%bash\nexec {}"):
+            reply = kernel.execute(cell.format(grows(mark, 1000)))
+            assert reply.ename == "CommandOverLimit", reply
+            assert reply.evalue.startswith("out of memory (3"), reply
+            assert marked(mark) == []
+    finally:
+        kernel.run("%timeout_shell off")
+
+
 def test_the_limit_holds_for_a_job_too(mark: str) -> None:
     from ipython_pgtimeout import start
 
