@@ -79,7 +79,10 @@ class Extension:
             (run_timed, "line", LINE_MAGIC, _LINE_USAGE, _LINE_SUMMARY, OPTIONS),
             (everywhere, "line", CELL_MAGIC, _EVERYWHERE_USAGE, _EVERYWHERE_SUMMARY, EVERYWHERE),
         ):
-            magic.__doc__ = lines.reference(usage, summary, self._defaults.trait_values(), options)
+            defaults = self._defaults.trait_values()
+            if magic is everywhere and "max_output" not in self._defaults.parsed():
+                defaults["max_output"] = "inf"  # IPython's own commands show everything
+            magic.__doc__ = lines.reference(usage, summary, defaults, options)
             self._ip.register_magic_function(magic, kind, name)
         self._ip.configurables.append(self._defaults)
         self._ip.input_transformers_post.append(_pass_empty_body)
