@@ -19,7 +19,9 @@ from .kernels import LOAD, Kernel, Reply
 from .tallies import SAME_CELLS, Compared
 
 SETUP = """
-import os, signal, sys
+import logging, os, signal, sys
+# asyncio, which IPython uses, logs a broken pipe some time after a script that has not read all of its stdin.
+logging.getLogger("asyncio").setLevel(logging.CRITICAL + 1)
 name, n, words, table = "Ada", 7, ["a b", "c"], {"k": "v"}
 os.environ["EXPORTED"] = "from the kernel"
 ip = get_ipython()
