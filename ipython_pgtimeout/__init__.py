@@ -20,7 +20,7 @@ if os.name != "posix":
 from .api import run, run_async, start
 from .caller.job import Job
 from .result import CommandEnded, CommandFailed, CommandOverLimit, CommandTimeout, GuardDied, JobTimeout, Result
-from .shared.records import Life, Process, Signalled
+from .shared.records import Exceeded, Life, MemorySample, Process, Signalled
 from .values import InputError
 
 __all__ = [
@@ -28,11 +28,13 @@ __all__ = [
     "CommandFailed",
     "CommandOverLimit",
     "CommandTimeout",
+    "Exceeded",
     "GuardDied",
     "InputError",
     "Job",
     "JobTimeout",
     "Life",
+    "MemorySample",
     "Process",
     "Result",
     "Signalled",

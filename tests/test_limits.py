@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import pickle
 import re
 import subprocess
 import sys
@@ -52,6 +53,8 @@ def over_limit(command: str, what: str, **limits: object) -> Result:
     assert result.exceeded.what == what
     assert result.survivors == ()
     assert "; all are gone (" in str(caught.value)
+    twin = pickle.loads(pickle.dumps(caught.value))
+    assert (str(twin), twin.result) == (str(caught.value), result)
     return result
 
 
@@ -95,7 +98,11 @@ SHARING = """
 result = run({command!r}, 30, memory={limit!r})
 told(reason=result.reason, said=result.summary(), peak=result.peak_memory)
 """
-WITHOUT_SHARES = tampering_cell("import ipython_pgtimeout.helper.memory as m; m.pss_bytes = lambda pid: None")
+ALL_COUNTS = tampering_cell(
+    "import ipython_pgtimeout.helper.sampling as s; look = s.resident; "
+    "s.resident = lambda pid: s.Resident(*[look(pid).all_bytes] * 2)"
+)
+WITHOUT_SHARES = tampering_cell("import ipython_pgtimeout.helper.memory as m; m.share_bytes = lambda pid: None")
 
 
 @pytest.mark.parametrize("forks", [50, 300])
@@ -106,6 +113,20 @@ def test_what_processes_share_counts_once(mark: str, forks: int) -> None:
     assert 100 * MB < told["peak"] < (150 + forks) * MB
     told = run_isolated(WITHOUT_SHARES + SHARING.format(command=command, limit=f"{150 + forks}MB"))
     assert told["reason"] == "memory", "without the shares the sum of all would have to judge"
+
+
+def test_a_mapped_file_does_not_count_and_shared_memory_does(mark: str, tmp_path: Path) -> None:
+    """The kernel can do without a mapped file's pages. Memory that is made for sharing can't be dropped."""
+    file = tmp_path / "file"
+    with open(file, "wb") as whole:
+        whole.truncate(400 * MB)
+    maps = program("maps.py", mark)
+    assert run(f"exec {maps} {file}", 30, memory="300MB").ok
+    told = run_isolated(ALL_COUNTS + SHARING.format(command=f"exec {maps} {file}", limit="300MB"))
+    assert told["reason"] == "memory"
+    result = over_limit(f"{maps} & {maps} & wait", "memory", memory="300MB")
+    assert result.exceeded is not None
+    assert result.exceeded.share < 1.1 * LIMIT
 
 
 def test_what_ignores_the_first_signal_and_goes_on_growing_is_killed_at_once(mark: str) -> None:
@@ -339,15 +360,16 @@ told(said=result.summary(), started=os.path.exists("/tmp/{mark}"), without=run("
 def test_other_systems_are_measured_by_psutil() -> None:
     child = psutil.Popen([sys.executable, "-c", "x = b'x' * 50_000_000; input()"], stdin=subprocess.PIPE)
     with child:
-        assert wait_until(lambda: portable.rss_bytes(child.pid) > 50 * MB, 20)
-        assert portable.rss_bytes(child.pid) == pytest.approx(linux.rss_bytes(child.pid), rel=0.1)
+        assert wait_until(lambda: portable.resident(child.pid).all_bytes > 50 * MB, 20)
+        exact = linux.resident(child.pid).all_bytes
+        assert portable.resident(child.pid).all_bytes == pytest.approx(exact, rel=0.1)
         cpu_s = linux.cpu_s(child.pid)
         assert cpu_s is not None
         assert portable.cpu_s(child.pid) == pytest.approx(cpu_s, abs=0.1)
         assert portable.name_of(child.pid) == linux.name_of(child.pid) == child.name()
         child.communicate(b"\n")
     for system in (linux, portable):
-        assert (system.rss_bytes(child.pid), system.cpu_s(child.pid), system.name_of(child.pid)) == (0, None, "?")
+        assert (sum(system.resident(child.pid)), system.cpu_s(child.pid), system.name_of(child.pid)) == (0, None, "?")
 
 
 # -- without limits -----------------------------------------------------------------------------------------------

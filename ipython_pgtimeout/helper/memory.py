@@ -1,8 +1,9 @@
 """How much memory the processes of a command have together. For the thread that looks at processes: this can hang.
 
-The memory that a process has in RAM (RSS) counts shared pages in each process again: fifty forks of a program with
-100 MB seem to have 5 GB. The proportional share (PSS) does not, but Linux walks through all of the memory to find it
-out. So it is asked for only where it matters, and rarely, unless a limit is near.
+What a process has in RAM (RSS) counts shared pages in each process again, so that fifty forks of a program with 100 MB
+seem to have 5 GB; and it counts mapped files, which the kernel can do without. The proportional share (PSS) does not,
+but Linux walks through all of the memory to find it out. So it is asked for only where it matters, and rarely, unless a
+limit is near.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Collection
 
-from ..shared.processes import pss_bytes, rss_bytes
+from ..shared.processes import resident, share_bytes
 from ..shared.records import MemorySample, Process
 
 _PAUSE_PER_COST = 1000
@@ -24,11 +25,12 @@ _KEPT = 400
 
 
 class Memory:
-    """``used_bytes`` is what the last exact measurement has found, and ``rss_bytes`` what it was without regard to
-    sharing."""
+    """``used_bytes`` is what the last exact measurement has found, ``largest`` the process with the most of it and how
+    much that was, and ``rss_bytes`` the sum of RSS."""
 
     def __init__(self, started_s: float) -> None:
         self.rss_bytes = self.used_bytes = 0
+        self.largest = 0, 0
         self.samples: list[MemorySample] = []
         self.progress = 0
         """Changes as long as measuring goes on: it does not while the kernel lets it wait."""
@@ -62,11 +64,13 @@ class Memory:
             for process in found:
                 if not goes_on():
                     return False
-                share = pss_bytes(process.pid)
+                share = share_bytes(process.pid)
                 shares[process.pid] = process.rss_bytes if share is None else share
                 self.progress += 1
             # When one ends, the shares of the others grow. What was found before must not count with what was after.
-            used = sum(share for pid, share in shares.items() if share and rss_bytes(pid))
+            shares = {pid: share for pid, share in shares.items() if share and resident(pid).all_bytes}
+            used = sum(shares.values())
+            self.largest = max(shares.items(), key=lambda each: each[1], default=(0, 0))
             now = time.monotonic()
             self._affordable_at = now + _PAUSE_PER_COST * (now - started)
             self._shared_part = used / total if total else 1.0

@@ -1,8 +1,9 @@
 """The limits of memory and of processes: sampled by the guard itself, so nothing in here can hang.
 
 A sample is cheap: Linux counts for each process what it has in RAM (RSS). That counts shared pages in each process
-again, so a sample gives bounds: the command has at least what its largest process has, and at most the sum. Where the
-limit lies between them, the thread that looks at processes is asked for each one's share (PSS): see `Memory`.
+again, and mapped files. So a sample gives bounds: the command has at least the anonymous memory of its largest process,
+and at most the sum of all. Where the limit lies between them, the thread that looks at processes is asked for each
+one's share (PSS): see `Memory`.
 
 A cgroup would keep a limit of memory exactly: cgroups(7). But one can be made only below a cgroup that was delegated to
 this user and has no processes of its own, and the notebook's kernel is a process in its own cgroup.
@@ -15,9 +16,9 @@ import math
 import time
 from collections.abc import Iterator
 
-from ..shared.processes import name_of, rss_bytes, with_descendants
+from ..shared.processes import name_of, resident, with_descendants
 from ..shared.protocol import Limits
-from ..shared.records import Exceeded
+from ..shared.records import Exceeded, Resident
 from .observation import Observer
 from .reaping import Reaper
 
@@ -33,8 +34,8 @@ _SHORTEST_S, _LONGEST_S = 0.002, 0.25
 _COUNT_EVERY_S, _COUNT_OFTEN_S = 0.05, 0.01
 _PAUSE_PER_COST = 20
 """Samples may take a twentieth of a processor."""
-_PAUSE_PER_JUDGEMENT = 4
-"""Shares, which take long, may take a quarter of one, where a limit is near."""
+_PAUSE_PER_JUDGEMENT, _NEAR = 4, 0.5
+"""Shares, which take long, may take a quarter of one where more than half of the limit is used."""
 _IN_VAIN_AT_MOST = 5
 _HANGS_AFTER_S = 1.0
 
@@ -46,13 +47,13 @@ class SpaceLimit:
     def __init__(self, limits: Limits, reaper: Reaper, observer: Observer) -> None:
         self._limits = limits
         self._reaper = reaper
-        self._judge = _Judge(observer)
+        self._judge = _Judge(observer, limits.memory)
         self._memory_end, self._processes_end = limits.memory, limits.processes
         """Beyond these, the command is to be ended; later: to be killed."""
         self._sample_at = limits.started_s + self._pause_s(0, 0, 0.0)
         self._walk: Iterator[int] | None = None
         self._cost_s = 0.0
-        self._rss: dict[int, int] = {}
+        self._found: dict[int, Resident] = {}
         self._last_at, self._last_bytes = limits.started_s, 0
 
     @property
@@ -63,11 +64,11 @@ class SpaceLimit:
         """Do a bounded amount of work. Returns what is exceeded; again if it becomes a tenth more."""
         if self._walk is None:
             self._walk = itertools.islice(with_descendants(self._reaper.roots()), _SAMPLED_AT_MOST)
-            self._rss = {}
+            self._found = {}
             self._cost_s = 0.0
         pids = list(itertools.islice(self._walk, _PER_TURN))
-        self._rss.update((pid, size) for pid in pids if (size := rss_bytes(pid)))  # a zombie has none
-        count = len(self._rss)
+        self._found.update((pid, found) for pid in pids if (found := resident(pid)).all_bytes)  # a zombie has none
+        count = len(self._found)
         self._cost_s += time.monotonic() - now
         if count > self._processes_end:
             self._end_walk(now)
@@ -79,27 +80,32 @@ class SpaceLimit:
         return self._compare_memory(now)
 
     def _compare_memory(self, now: float) -> Exceeded | None:
-        at_most, at_least = sum(self._rss.values()), max(self._rss.values(), default=0)
+        at_most = self._sum
+        anonymous = [(pid, found.anonymous_bytes) for pid, found in self._found.items()]
+        largest, at_least = max(anonymous, key=lambda each: each[1], default=(0, 0))
         if at_least >= self._memory_end:
-            return self._exceeded_memory(at_least)
+            return self._exceeded_memory(at_least, largest, at_least)
         if self._judge.has_decided and (used := self._judge.decision(at_most, now)) >= self._memory_end:
-            return self._exceeded_memory(used)
+            return self._exceeded_memory(used, *self._judge.largest)
         self._judge.consider(at_most, self._memory_end, now)
         if self._judge.hangs(now):
-            return self._exceeded_memory(at_most)
+            return self._exceeded_memory(at_most, largest, at_least)
         return None
 
-    def _exceeded_memory(self, used: int) -> Exceeded:
+    def _exceeded_memory(self, used: int, largest: int, share: int) -> Exceeded:
         self._memory_end = (1 + _TOLERANCE) * used
-        largest = max(self._rss, key=lambda pid: self._rss[pid], default=0)
-        return Exceeded("memory", self._limits.memory, used, largest, name_of(largest), self._rss.get(largest, 0))
+        return Exceeded("memory", self._limits.memory, used, largest, name_of(largest), share)
+
+    @property
+    def _sum(self) -> int:
+        return sum(found.all_bytes for found in self._found.values())
 
     def _end_walk(self, now: float) -> None:
         self._walk = None
-        used = sum(self._rss.values())
+        used = self._sum
         grown_per_s = (used - self._last_bytes) / max(now - self._last_at, _SHORTEST_S)
         self._last_at, self._last_bytes = now, used
-        self._sample_at = now + max(self._pause_s(used, len(self._rss), grown_per_s), _PAUSE_PER_COST * self._cost_s)
+        self._sample_at = now + max(self._pause_s(used, len(self._found), grown_per_s), _PAUSE_PER_COST * self._cost_s)
 
     def _pause_s(self, used: int, count: int, grown_per_s: float) -> float:
         """How long nothing can go far beyond its limit."""
@@ -113,9 +119,10 @@ class SpaceLimit:
 class _Judge:
     """Asks for the shares where the sum of RSS is beyond the limit, and tells what they are together."""
 
-    def __init__(self, observer: Observer) -> None:
+    def __init__(self, observer: Observer, limit_bytes: float) -> None:
         self._observer = observer
         self._look: int | None = None
+        self._limit_bytes = limit_bytes
         self._asked_at = self._again_at = 0.0
         self._asked_bytes = 0
         self._in_vain = 0
@@ -125,6 +132,11 @@ class _Judge:
     @property
     def has_decided(self) -> bool:
         return self._look is not None and self._observer.has_done(self._look)
+
+    @property
+    def largest(self) -> tuple[int, int]:
+        """The process that had the most then, and how much."""
+        return self._observer.memory.largest
 
     def decision(self, at_most: int, now: float) -> int:
         """The memory of all together, as it was found after it was asked for. 0 if that can't be trusted.
@@ -138,8 +150,10 @@ class _Judge:
             self._again_at = now
             return 0
         self._in_vain = 0
-        self._again_at = now + _PAUSE_PER_JUDGEMENT * (now - self._asked_at)
-        return self._observer.memory.used_bytes
+        used = self._observer.memory.used_bytes
+        is_near = used > _NEAR * self._limit_bytes
+        self._again_at = now + (_PAUSE_PER_JUDGEMENT if is_near else _PAUSE_PER_COST) * (now - self._asked_at)
+        return used
 
     def consider(self, at_most: int, limit_bytes: float, now: float) -> None:
         """``at_most`` is the sum of RSS now. Pages that cease to be shared don't change it, so shares are asked for

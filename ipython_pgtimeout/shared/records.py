@@ -71,6 +71,14 @@ class Signalled(NamedTuple):
     on_request: bool = False
 
 
+class Resident(NamedTuple):
+    """What a process has in RAM. ``anonymous_bytes`` is the part that is in no file and no memory made for sharing;
+    after a fork(2) it is shared all the same."""
+
+    all_bytes: int
+    anonymous_bytes: int
+
+
 class Exceeded(NamedTuple):
     """The limit that ended a command, ``what`` as a `Result`'s reason has it: ``memory``, ``cpu`` or ``processes``; and
     what all processes had ``used`` together when that was found. ``share`` is what the largest of them, ``pid``, had.

@@ -1,8 +1,8 @@
 """Finding processes and describing them. No signals and no deadlines in here.
 
-Finding (`children`, `descendants`, `has_ended`) and measuring (`rss_bytes`, `cpu_s`, `name_of`) can't hang: they take
+Finding (`children`, `descendants`, `has_ended`) and measuring (`resident`, `cpu_s`, `name_of`) can't hang: they take
 no lock of the process that is held for long, and are safe for the part of a guard that keeps deadlines. Describing
-(`look_up`) and `pss_bytes` read files that can be slow or hang: reading /proc/PID/stat was seen to block for half an
+(`look_up`) and `share_bytes` read files that can be slow or hang: reading /proc/PID/stat was seen to block for half an
 hour while PID was starved in the middle of its execve(2).
 """
 
@@ -16,9 +16,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from ..records import Process
 
 if sys.platform == "linux":
-    from .linux import can_list, can_measure, children, cpu_s, has_ended, look_up, name_of, pss_bytes, rss_bytes
+    from .linux import can_list, can_measure, children, cpu_s, has_ended, look_up, name_of, resident, share_bytes
 else:
-    from .portable import can_list, can_measure, children, cpu_s, has_ended, look_up, name_of, pss_bytes, rss_bytes
+    from .portable import can_list, can_measure, children, cpu_s, has_ended, look_up, name_of, resident, share_bytes
 
 __all__ = [
     "HELPER",
@@ -33,8 +33,8 @@ __all__ = [
     "has_ended",
     "look_up",
     "name_of",
-    "pss_bytes",
-    "rss_bytes",
+    "resident",
+    "share_bytes",
     "unseen",
     "with_descendants",
 ]

@@ -14,7 +14,7 @@ import select
 import time
 from collections.abc import Iterable
 
-from ..records import COMMAND_BYTES, Process, shown_command
+from ..records import COMMAND_BYTES, Process, Resident, shown_command
 from . import blind, portable
 
 _TICKS_PER_S = os.sysconf("SC_CLK_TCK")
@@ -121,36 +121,41 @@ def look_up(pid: int, known: Process | None = None) -> Process | None:
 
 
 def can_measure() -> bool:
-    """Whether `rss_bytes` and `cpu_s` can tell anything."""
+    """Whether `resident` and `cpu_s` can tell anything."""
     return _HAS_OWN_PROC
 
 
-def rss_bytes(pid: int) -> int:
-    """The memory of ``pid`` that is in RAM, shared pages included; 0 if it has ended. Can't hang: proc(5), statm, takes
-    no lock of the process's memory."""
+def resident(pid: int) -> Resident:
+    """What ``pid`` has in RAM; nothing if it has ended. Can't hang: proc(5), statm, takes no lock of the process's
+    memory."""
     try:
-        pages = _resident_pages(f"/proc/{pid}") if _HAS_OWN_PROC else 0
-        if not pages and (thread := _running_thread(pid)):
-            pages = _resident_pages(f"/proc/{pid}/task/{thread}")
+        found = _statm(f"/proc/{pid}") if _HAS_OWN_PROC else Resident(0, 0)
+        if not found.all_bytes and (thread := _running_thread(pid)):
+            found = _statm(f"/proc/{pid}/task/{thread}")
     except OSError:
-        return 0
-    return pages * _PAGE_BYTES
+        return Resident(0, 0)
+    return found
 
 
-def _resident_pages(directory: str) -> int:
-    return int(_read(f"{directory}/statm").split()[1])
+def _statm(directory: str) -> Resident:
+    _, pages, shareable, *_ = map(int, _read(f"{directory}/statm").split())
+    return Resident(pages * _PAGE_BYTES, (pages - shareable) * _PAGE_BYTES)
 
 
-def pss_bytes(pid: int) -> int | None:
-    """The same, but of each shared page only this process's share; 0 if it has ended. None if it can't be had, because
-    it is another user's. Can hang, and takes long for much memory: proc(5), smaps_rollup, walks through all of it."""
+def share_bytes(pid: int) -> int | None:
+    """What ``pid`` has in RAM, without the files it has mapped, and of each shared page only its share: the kernel can
+    do without the files, and reads them again. 0 if it has ended; None if it can't be had, because it is another
+    user's. Can hang, and takes long for much memory: proc(5), smaps_rollup, walks through all of it."""
     try:
         lines = _read(f"/proc/{pid}/smaps_rollup").splitlines()
     except (FileNotFoundError, ProcessLookupError):
         return 0
     except OSError:
         return None
-    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith(b"Pss:")), 0)
+    shares = {line.partition(b":")[0]: int(line.split()[1]) * 1024 for line in lines if line.startswith(b"Pss")}
+    if b"Pss_Anon" in shares:  # since Linux 5.3
+        return shares[b"Pss_Anon"] + shares.get(b"Pss_Shmem", 0)
+    return shares.get(b"Pss", 0)
 
 
 def cpu_s(pid: int) -> float | None:

@@ -7,7 +7,7 @@ import os
 import time
 from typing import NamedTuple
 
-from ..records import Process, shown_command
+from ..records import Process, Resident, shown_command
 
 _STATES = {"zombie": "Z", "stopped": "T", "running": "R"}
 
@@ -84,17 +84,18 @@ def look_up(pid: int, known: Process | None = None) -> Process | None:
 
 
 def can_measure() -> bool:
-    """Whether `rss_bytes` can tell anything."""
+    """Whether `resident` and `cpu_s` can tell anything."""
     return True
 
 
-def rss_bytes(pid: int) -> int:
-    """The memory of ``pid`` that is in RAM, shared pages included; 0 if it has ended."""
+def resident(pid: int) -> Resident:
+    """What ``pid`` has in RAM; nothing if it has ended. All of it counts as anonymous: only Linux tells."""
     process = look_up(pid)
-    return 0 if process is None or process.has_ended else process.rss_bytes
+    size = 0 if process is None or process.has_ended else process.rss_bytes
+    return Resident(size, size)
 
 
-def pss_bytes(pid: int) -> int | None:
+def share_bytes(pid: int) -> int | None:
     """Only Linux tells which pages are shared."""
     return None
 
