@@ -328,6 +328,7 @@ def test_a_bad_line_is_refused_and_changes_nothing(guarded: Kernel, line: str, m
         assert reply.text == f"UsageError: {message}\n"
         assert guarded.run("%timeout_shell").stdout == after
     reply = guarded.execute(f"%config PgTimeout.everywhere = {line!r}")
+    assert message.partition("; write")[0].removeprefix("--") in reply.text
     assert guarded.run("%timeout_shell").stdout == "in force: %timeout_shell 7\n"
 
 
