@@ -218,6 +218,8 @@ def test_output_is_bounded_only_if_that_is_asked(guarded: Kernel) -> None:
 def test_configured_options_hold_here_too(fresh_kernel: Kernel) -> None:
     fresh_kernel.run("%config PgTimeout.signal = 'INT'\n%config PgTimeout.strict = True\n%timeout_shell 0.5")
     assert "SIGINT to" in fresh_kernel.execute("!false; sleep 100").evalue
+    fresh_kernel.run("%config PgTimeout.signal = 'HUP'\n%timeout_shell 0.5")
+    assert "SIGHUP to" in fresh_kernel.execute("!false; sleep 100").evalue
 
 
 def test_a_script_in_the_background_is_a_job(guarded: Kernel, mark: str) -> None:
@@ -326,6 +328,7 @@ def test_a_bad_line_is_refused_and_changes_nothing(guarded: Kernel, line: str, m
         assert reply.text == f"UsageError: {message}\n"
         assert guarded.run("%timeout_shell").stdout == after
     reply = guarded.execute(f"%config PgTimeout.everywhere = {line!r}")
+    assert message.partition("; write")[0].removeprefix("--") in reply.text
     assert guarded.run("%timeout_shell").stdout == "in force: %timeout_shell 7\n"
 
 

@@ -46,8 +46,10 @@ class _Everywhere(TraitType[str, Any]):
         try:
             if line:
                 lines.read_everywhere(line)
-        except (InputError, lines.HelpWanted) as error:
-            raise TraitError(str(error) or "everywhere takes no --help; write for example '10m'") from None
+        except lines.HelpWanted:
+            raise TraitError("everywhere takes no --help; write for example '10m'") from None
+        except InputError as error:
+            raise TraitError(f"everywhere: {error.spelled(lines.flag_of(error.field))}") from None
         return line
 
 

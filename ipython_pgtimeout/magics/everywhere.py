@@ -43,8 +43,12 @@ class Everywhere:
 
     def follow(self) -> None:
         """Do from now on what is configured."""
-        self._defaults.observe(lambda change: self._set(change.new), "everywhere")
+        self._defaults.observe(self._follow_change, "everywhere")
         self._set(self._defaults.everywhere)
+
+    def _follow_change(self, change: Any) -> None:
+        if change.new != self._line:  # otherwise it comes from `command`
+            self._set(change.new)
 
     def command(self, line: str) -> None:
         """What the magic does. Raises InputError, with nothing changed, and HelpWanted."""
@@ -58,8 +62,6 @@ class Everywhere:
             print(f"%{CELL_MAGIC} is off; write for example %{CELL_MAGIC} 10m")
 
     def _set(self, line: str) -> None:
-        if line == self._line:
-            return
         options = _read(line)
         self.turn_off()
         if line:
@@ -94,7 +96,7 @@ class Everywhere:
         while self._originals:
             namespace, name, original = self._originals.pop()
             if original is _ABSENT:
-                del namespace[name]
+                namespace.pop(name, None)
             else:
                 namespace[name] = original
         self._line = self._left_alone = ""
