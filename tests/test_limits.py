@@ -40,7 +40,7 @@ def machine(request: pytest.FixtureRequest) -> Iterator[None]:
 
 def grows(mark: str, rate: int, most: int = 1500, ignoring: str = "") -> str:
     """A program that takes ``rate`` megabytes per second, ``most`` in all."""
-    return f"{program('grows.py', mark)} {rate} {most} {ignoring}"
+    return f"{program('limits/grows.py', mark)} {rate} {most} {ignoring}"
 
 
 def over_limit(command: str, what: str, **limits: object) -> Result:
@@ -88,7 +88,7 @@ def test_without_a_limit_it_gets_the_memory(mark: str) -> None:
 
 def test_many_that_have_too_much_together_are_ended(mark: str) -> None:
     """None of them has much: 20 times 30 MB."""
-    result = over_limit(f"{program('shares.py', mark)} 20 10 30", "memory", memory="300MB")
+    result = over_limit(f"{program('limits/shares.py', mark)} 20 10 30", "memory", memory="300MB")
     assert result.exceeded is not None
     assert result.exceeded.share < 60 * MB
     assert marked(mark) == []
@@ -107,7 +107,7 @@ WITHOUT_SHARES = tampering_cell("import ipython_pgtimeout.helper.memory as m; m.
 
 @pytest.mark.parametrize("forks", [50, 300])
 def test_what_processes_share_counts_once(mark: str, forks: int) -> None:
-    command = f"exec {program('shares.py', mark)} {forks} 100"
+    command = f"exec {program('limits/shares.py', mark)} {forks} 100"
     told = run_isolated(SHARING.format(command=command, limit=f"{150 + forks}MB"))
     assert told["reason"] == "exited", told
     assert 100 * MB < told["peak"] < (150 + forks) * MB
@@ -120,7 +120,7 @@ def test_a_mapped_file_does_not_count_and_shared_memory_does(mark: str, tmp_path
     file = tmp_path / "file"
     with open(file, "wb") as whole:
         whole.truncate(400 * MB)
-    maps = program("maps.py", mark)
+    maps = program("limits/maps.py", mark)
     assert run(f"exec {maps} {file}", 30, memory="300MB").ok
     told = run_isolated(ALL_COUNTS + SHARING.format(command=f"exec {maps} {file}", limit="300MB"))
     assert told["reason"] == "memory"
@@ -333,7 +333,9 @@ FACTS = "result = run({command!r}, 15, **{limits!r}); told(said=result.summary()
     ids=["one", "many", "cpu"],
 )
 def test_limits_hold_while_a_look_hangs(mark: str, command: str, limits: dict[str, str], said: str) -> None:
-    command = command.replace("{grows}", program("grows.py", mark)).replace("{shares}", program("shares.py", mark))
+    command = command.replace("{grows}", program("limits/grows.py", mark)).replace(
+        "{shares}", program("limits/shares.py", mark)
+    )
     told = run_isolated(HANGING + FACTS.format(command=command, limits=limits))
     assert told["said"].startswith(said), told
     assert told["took_s"] < 8, told
