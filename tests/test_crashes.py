@@ -62,6 +62,7 @@ def kill_at_steps(
         "victim": STEPS.index(victim),
         "ending": ending,
         "patience_s": 0.2 if _both_helpers_die(ending, victim) else patience_s,
+        "most_s": 0.8 * BATCH_S,
         "board": os.fspath(board),
         "shell": os.fspath(shell),
         "tampering": tampering_cell(LAUNCHER.format(program=program, board=os.fspath(board), tampering=tampering)),

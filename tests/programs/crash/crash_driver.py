@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import crash_caller  # type: ignore[import-not-found]
@@ -31,7 +33,10 @@ def drive(settings: dict[str, Any], stride: int, offset: int) -> dict[str, Any]:
 def _call(settings: dict[str, Any], points: list[int]) -> list[dict[str, Any]]:
     """The outcomes of these points, or of the first of them, up to the death of the caller."""
     arguments = [crash_caller.__file__, json.dumps(settings), json.dumps(points)]
-    done = subprocess.run([sys.executable, *arguments], capture_output=True, text=True)
+    try:
+        done = subprocess.run([sys.executable, *arguments], capture_output=True, text=True, timeout=settings["most_s"])
+    except subprocess.TimeoutExpired as expired:
+        raise RuntimeError(f"the caller, or a helper that has its output open, hangs: {_describe_all()}") from expired
     outcomes: list[dict[str, Any]] = [json.loads(line) for line in done.stdout.splitlines()]
     if done.returncode == -signal.SIGKILL and settings["victim"] == CALLER:
         left = _wait_until_gone()
@@ -40,6 +45,15 @@ def _call(settings: dict[str, Any], points: list[int]) -> list[dict[str, Any]]:
     elif done.returncode:
         raise RuntimeError(f"the caller has failed, {done}")
     return outcomes
+
+
+def _describe_all() -> list[str]:
+    """Each process: its number, its name, its state, and where in the kernel it waits."""
+    found = []
+    for pid, name, state in crash_caller.processes():
+        with contextlib.suppress(OSError):
+            found.append(f"{pid} {name} {state} {Path(f'/proc/{pid}/wchan').read_text()}")
+    return found
 
 
 def _wait_until_gone() -> list[str]:
