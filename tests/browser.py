@@ -255,6 +255,9 @@ class Notebook:
         self.errors.append(str(error))
 
     def _dismiss(self, dialog: Dialog) -> None:
+        if dialog.type == "beforeunload":  # a job has changed the notebook since it was saved
+            dialog.accept()
+            return
         self.errors.append(f"dialog: {dialog.message}")
         dialog.dismiss()
 

@@ -221,9 +221,11 @@ def test_unloading_ends_all_jobs(fresh_kernel: Kernel, mark: str) -> None:
     assert not wait_until_gone(mark, 0)
 
 
-def test_a_saved_notebook_has_the_job_in_its_cell() -> None:
+def test_a_saved_notebook_has_the_job_in_its_cell(tmp_path: Path) -> None:
     """nbclient, as in pipelines: displays that change after their cell are saved where they are, without buttons."""
-    cells = [LOAD, "%%timeout_shell --job build 30m\necho built; sleep 0.4", "build.wait()"]
+    go = tmp_path / "go"
+    script = f"echo built; until [ -e {go} ]; do sleep 0.05; done"
+    cells = [LOAD, f"%%timeout_shell --job build 30m\n{script}", f"open('{go}', 'w').close(); build.wait()"]
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells])  # type: ignore[no-untyped-call]
     NotebookClient(notebook, timeout=60).execute()
     outputs = [output["data"] for output in notebook.cells[1].outputs]

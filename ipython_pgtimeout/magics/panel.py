@@ -87,13 +87,16 @@ class Panel(Screen):
             new, self._read = driven.texts.after(self._read)
         for stream, text in new:
             self._lines.add_notice(text) if stream == "notice" else self._lines.add(text)
-        if self._lines_shown < self._read and (self._is_finished or now >= self._lines_at) and self._has_room():
-            self._show_lines(now)
-        if self._fold_shown < self._read and (self._is_finished or now >= self._fold_at):
-            self._show_fold(now)
         if self._is_finished:
+            # All of it once more: nbclient ignores what comes between two cells, as the last lines may have come.
+            self._show_lines(now)
+            self._show_fold(now)
             self._show_end()
             return
+        if self._lines_shown < self._read and now >= self._lines_at and self._has_room():
+            self._show_lines(now)
+        if self._fold_shown < self._read and now >= self._fold_at:
+            self._show_fold(now)
         if driven.status is not self._status_shown:
             self._status_shown = driven.status
             self._live.timeout_s = self._job.timeout
@@ -111,8 +114,8 @@ class Panel(Screen):
         )
 
     def _has_room(self) -> bool:
-        """Whether there is room for the last lines on the way to the browser. At the end they are shown anyway."""
-        wait_s = 0.0 if self._is_finished else self._pace.wait_s(_LINES_BYTES)
+        """Whether there is room for the last lines on the way to the browser."""
+        wait_s = self._pace.wait_s(_LINES_BYTES)
         self._lines_at += wait_s
         return not wait_s
 
