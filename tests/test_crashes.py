@@ -22,7 +22,7 @@ from .tallies import CRASHES, Crash
 from .tampering import tampering_cell
 from .watching import PROGRAMS
 
-STRIDE = int(os.environ.get("CRASH_STRIDE", "29"))
+STRIDE = int(os.environ.get("CRASH_STRIDE", "87"))
 PROGRAM = PROGRAMS / "crash"
 STEPS = ["caller", "launcher", "guard", "child before execve", "execve"]
 """The numbers in ``crash_hook``."""

@@ -21,7 +21,7 @@ from ipython_pgtimeout.shared.protocol import Done, Extend, Idle, Interrupt, Lim
 
 from .model import INT, KILL, NEVER, TERM, USR1, Guard, Program
 
-EXAMPLES = int(os.environ.get("MODEL_EXAMPLES", "250"))
+EXAMPLES = int(os.environ.get("MODEL_EXAMPLES", "100"))
 PROGRAMS = st.builds(
     Program,
     ignores=st.sampled_from([frozenset(), frozenset({INT}), frozenset({INT, TERM, USR1})]),
