@@ -8,6 +8,7 @@ import subprocess
 import sys
 import textwrap
 import time
+from pathlib import Path
 
 import pytest
 
@@ -17,13 +18,15 @@ from .watching import wait_until_gone
 # -- fork -------------------------------------------------------------------------------------------------------
 
 FORKS = """
-    job = start("echo ready; cat >&2; echo end", 20, stdin="x" * 100_000)
+    go = {go!r}  # until the child is forked, both are being fed
+    job = start(f"echo ready; until [ -e {{go}} ]; do sleep 0.05; done; cat >&2; echo end", 20, stdin="x" * 100_000)
     job.wait_for("ready")
-    fed = start("sleep 0.3; cat | wc -c", 20, stdin="x" * 100_000)  # being fed while the child is forked
+    fed = start(f"until [ -e {{go}} ]; do sleep 0.05; done; cat | wc -c", 20, stdin="x" * 100_000)
     child = {fork}
     if child == 0:
         {in_child}
         os._exit(0)
+    open(go, "w").close()
     codes = job.wait(10), fed.wait(10)
     told(codes=codes, status=os.waitpid(child, 0)[1], stdout=job.stdout, size=len(job.stderr), fed=fed.stdout)
 """
@@ -47,9 +50,10 @@ IN_CHILD = """
 """
 
 
-def test_a_forked_child_leaves_the_jobs_of_its_parent_alone() -> None:
+def test_a_forked_child_leaves_the_jobs_of_its_parent_alone(tmp_path: Path) -> None:
     """The child lives longer than the commands read their stdin: its copy of the pipe would hide the end of file."""
-    told, done = run_python(FORKS.format(fork="os.fork()", in_child=IN_CHILD.strip()), "-W", "ignore")
+    code = FORKS.format(fork="os.fork()", in_child=IN_CHILD.strip(), go=str(tmp_path / "go"))
+    told, done = run_python(code, "-W", "ignore")
     assert told["codes"] == [0, 0], done
     assert told["status"] == 0, done
     assert (told["stdout"], told["size"], told["fed"].strip()) == ("ready\nend\n", 100_000, "100000")
