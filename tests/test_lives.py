@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import itertools
 import re
+import time
 
 import pytest
 
 from ipython_pgtimeout import run
 from ipython_pgtimeout.helper.events import EventReader
 from ipython_pgtimeout.helper.lives import MAX_UNSEEN, Lives
+from ipython_pgtimeout.shared.processes import UNFOUND
 from ipython_pgtimeout.shared.records import Process
 
 from .isolation import run_isolated
@@ -130,3 +132,13 @@ def test_a_pid_that_is_used_again_is_another_life() -> None:
     lives.record_fork(CHILD, 7, 3.0)  # by a stranger that has the same pid
     ended = [(life.command, life.start, life.end) for life in lives.all(have_ended=True) if life.pid != SHELL]
     assert ended == [("at 1.0", 1.0, 1.5), ("at 2.0", 2.0, 2.5)]
+
+
+def test_what_the_guard_has_reaped_was_an_orphan_though_no_look_has_seen_it_as_one() -> None:
+    """Its parent has ended between the look and its own end."""
+    lives = Lives(time.monotonic())
+    lives.record_shell(10, [b"sh"])
+    lives.record_look([UNFOUND._replace(pid=11, ppid=10, state="R")])
+    lives.record_reaping(11, 11, 11)
+    lives.record_reaping(10, 10, 10)
+    assert {life.pid: life.adopted for life in lives.all(have_ended=True)} == {10: False, 11: True}

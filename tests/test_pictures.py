@@ -63,7 +63,7 @@ def test_names_and_command_lines_can_be_printed_and_are_bounded(tmp_path: Path) 
     program = tmp_path / "aäääääääää"
     shutil.copy(shutil.which("sleep") or "", program)
     script = f"{program} 1000 & disown; LC_ALL=C bash -c 'sleep 1001; :' $(head -c 50000 /dev/zero | tr '\\0' x) & wait"
-    result = run(script, 1, kill_after=0, leftovers="leave")
+    result = run(script, 4, kill_after=0, leftovers="leave")
     left = run(f"{program} 1000 & until [ $(cat /proc/$!/comm) != bash ]; do :; done", 20, leftovers="leave")
     try:
         assert f"left running: aäääääää ({left.survivors[0].pid})" in str(left)

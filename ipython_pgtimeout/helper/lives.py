@@ -80,9 +80,11 @@ class Lives:
                 self._reaped.add(pid)
             now = self._now()
             if pid in self._running:
-                self._ended.append(self._running.pop(pid)._replace(last_seen=now, end=now))
+                life = self._running.pop(pid)._replace(last_seen=now, end=now)
+                # Of the guard's children only the shell is no orphan, even if no look has seen it as one.
+                self._ended.append(life._replace(adopted=pid != self._shell))
             elif pid in self._vanished:
-                self._ended.append(self._vanished.pop(pid))
+                self._ended.append(self._vanished.pop(pid)._replace(adopted=pid != self._shell))
             else:
                 self.unseen += 1
                 if self.unseen <= MAX_UNSEEN and not self._is_full():
