@@ -114,19 +114,22 @@ class Result:
     def __str__(self) -> str:
         return self.summary()
 
+    @property
+    def _lived(self) -> tuple[tuple[Life, ...], int, tuple[Signalled, ...], tuple[MemorySample, ...], float]:
+        """What the timeline draws."""
+        return self.processes, self.unseen, self.signals, self.memory_samples, self.duration
+
     def timeline(self) -> str:
         """The lives of the command's processes as text: ``=`` while one was there, ``~`` for an orphan, ``-`` where its
         end lies if no look has seen it, ``!`` where a signal was sent and ``K`` where SIGKILL was."""
         from .pictures import timeline  # only here: a program that uses `run` draws no pictures
 
-        drawn = self.processes, self.unseen, self.signals, self.memory_samples, self.duration
-        return timeline.draw_text(self.summary(), *drawn)
+        return timeline.draw_text(self.summary(), *self._lived)
 
     def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, str]:
         from .pictures import timeline
 
-        drawn = self.processes, self.unseen, self.signals, self.memory_samples, self.duration
-        html = timeline.draw_html(self.summary(), self.ok, *drawn)
+        html = timeline.draw_html(self.summary(), self.ok, *self._lived)
         return {"text/plain": self.summary(), "text/html": html}
 
 

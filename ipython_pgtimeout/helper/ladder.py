@@ -83,18 +83,18 @@ class Ladder:
 
     def note_termination(self, at_once: bool, now: float) -> None:
         """The caller's program ends the command: as the deadline does, or ``at_once`` by SIGKILL."""
-        if not at_once:
+        if at_once:
+            self._kill("terminated", now)
+        else:
             self._begin_gently("terminated", now)
-        elif self._give_up_at == _NEVER:  # SIGKILL has not been sent yet
-            self._begin(self.reason if self._rungs else "terminated", now, signal.SIGKILL)
 
     def note_excess(self, reason: str, now: float) -> None:
         """The command uses more than it may of what ``reason`` names. One that does, or uses still more, while it is
         being ended is killed: at a gigabyte per second, the machine has no time for a grace."""
-        if not self._rungs:
+        if self._rungs:
+            self._kill(reason, now)
+        else:
             self._begin_gently(reason, now)
-        elif self._give_up_at == _NEVER:
-            self._begin(self.reason, now, signal.SIGKILL)
 
     def extend(self, timeout_s: float) -> None:
         """The deadline is now ``timeout_s`` after the start. Too late once the end has begun."""
@@ -140,6 +140,11 @@ class Ladder:
     def _begin_gently(self, reason: str, now: float) -> None:
         if not self._rungs:
             self._begin(reason, now, self._limits.signal)
+
+    def _kill(self, reason: str, now: float) -> None:
+        """SIGKILL is due now, unless it has been sent already."""
+        if self._give_up_at == _NEVER:
+            self._begin(self.reason if self._rungs else reason, now, signal.SIGKILL)
 
     def _begin(self, reason: str, now: float, *rungs: int) -> None:
         self.reason = reason

@@ -80,11 +80,12 @@ class Lives:
                 self._reaped.add(pid)
             now = self._now()
             if pid in self._running:
-                life = self._running.pop(pid)._replace(last_seen=now, end=now)
-                # Of the guard's children only the shell is no orphan, even if no look has seen it as one.
+                life: Life | None = self._running.pop(pid)._replace(last_seen=now, end=now)
+            else:
+                life = self._vanished.pop(pid, None)
+            if life is not None:
+                # Of the guard's children all but the shell are orphans, even if no look has seen them as such.
                 self._ended.append(life._replace(adopted=pid != self._shell))
-            elif pid in self._vanished:
-                self._ended.append(self._vanished.pop(pid)._replace(adopted=pid != self._shell))
             else:
                 self.unseen += 1
                 if self.unseen <= MAX_UNSEEN and not self._is_full():

@@ -21,7 +21,7 @@ _UNSHARED, _UNSHARED_BYTES = 0.1, 20_000_000
 is worth the cost."""
 _CHANGED = 0.1
 _KEPT = 400
-"""How many samples are kept. When there are more, every second one is dropped."""
+"""When there are so many samples, only the larger one of each two is kept."""
 
 
 class Memory:
@@ -37,10 +37,6 @@ class Memory:
         self._started_s = started_s
         self._shared_part = 1.0
         self._affordable_at = 0.0
-
-    @property
-    def peak_bytes(self) -> int:
-        return max((sample.used_bytes for sample in self.samples), default=0)
 
     @property
     def last_bytes(self) -> int:
@@ -82,7 +78,7 @@ class Memory:
 
     def _keep(self, used_bytes: int) -> None:
         samples = [*self.samples, MemorySample(time.monotonic() - self._started_s, used_bytes)]
-        if len(samples) > _KEPT:
-            pairs = zip(samples[::2], samples[1::2], strict=False)
+        if len(samples) == _KEPT:
+            pairs = zip(samples[::2], samples[1::2], strict=True)
             samples = [max(pair, key=lambda sample: sample.used_bytes) for pair in pairs]
         self.samples = samples  # as a whole: other threads read it

@@ -37,7 +37,9 @@ _PAUSE_PER_COST = 20
 _PAUSE_PER_JUDGEMENT, _NEAR = 4, 0.5
 """Shares, which take long, may take a quarter of one where more than half of the limit is used."""
 _IN_VAIN_AT_MOST = 5
+"""How often in a row the shares may be asked for again, because the memory has grown while they were found out."""
 _HANGS_AFTER_S = 1.0
+"""How long the kernel may take to tell one share."""
 
 
 class SpaceLimit:
@@ -80,7 +82,7 @@ class SpaceLimit:
         return self._compare_memory(now)
 
     def _compare_memory(self, now: float) -> Exceeded | None:
-        at_most = self._sum
+        at_most = self._last_bytes
         anonymous = [(pid, found.anonymous_bytes) for pid, found in self._found.items()]
         largest, at_least = max(anonymous, key=lambda each: each[1], default=(0, 0))
         if at_least >= self._memory_end:
@@ -96,13 +98,9 @@ class SpaceLimit:
         self._memory_end = (1 + _TOLERANCE) * used
         return Exceeded("memory", self._limits.memory, used, largest, name_of(largest), share)
 
-    @property
-    def _sum(self) -> int:
-        return sum(found.all_bytes for found in self._found.values())
-
     def _end_walk(self, now: float) -> None:
         self._walk = None
-        used = self._sum
+        used = sum(found.all_bytes for found in self._found.values())
         grown_per_s = (used - self._last_bytes) / max(now - self._last_at, _SHORTEST_S)
         self._last_at, self._last_bytes = now, used
         self._sample_at = now + max(self._pause_s(used, len(self._found), grown_per_s), _PAUSE_PER_COST * self._cost_s)
