@@ -46,7 +46,7 @@ def test_a_log_is_written_at_once_and_survives_an_interrupt(kernel: Kernel, tmp_
 
 def test_a_log_survives_a_timeout_and_holds_the_output_during_the_grace(tmp_path: Path) -> None:
     log = tmp_path / "log"
-    run("trap 'echo last; exit' TERM; echo first; sleep 60 & wait", 0.5, log=log)
+    run("trap 'echo last; exit' TERM; echo first; sleep 60 & wait", 2, log=log)
     assert log.read_text() == "first\nlast\n"
 
 

@@ -216,14 +216,14 @@ def test_output_is_bounded_only_if_that_is_asked(guarded: Kernel) -> None:
 
 
 def test_configured_options_hold_here_too(fresh_kernel: Kernel) -> None:
-    fresh_kernel.run("%config PgTimeout.signal = 'INT'\n%config PgTimeout.strict = True\n%timeout_shell 0.5")
+    fresh_kernel.run("%config PgTimeout.signal = 'INT'\n%config PgTimeout.strict = True\n%timeout_shell 2")
     assert "SIGINT to" in fresh_kernel.execute("!false; sleep 100").evalue
-    fresh_kernel.run("%config PgTimeout.signal = 'HUP'\n%timeout_shell 0.5")
+    fresh_kernel.run("%config PgTimeout.signal = 'HUP'\n%timeout_shell 2")
     assert "SIGHUP to" in fresh_kernel.execute("!false; sleep 100").evalue
 
 
 def test_a_script_in_the_background_is_a_job(guarded: Kernel, mark: str) -> None:
-    guarded.run("%timeout_shell 0.6 -k 0.3")
+    guarded.run("%timeout_shell 2 -k 0.3")
     guarded.run(f"%%bash --bg --proc late\nMARK={mark} sleep 100; true")
     assert "late" in guarded.value("%timed_jobs")
     assert guarded.value("await late.wait(), late.job.result.reason") == "(-15, 'timeout')"

@@ -123,7 +123,7 @@ def test_nothing_survives_the_end_of_the_interpreter(mark: str, how: str) -> Non
 @pytest.mark.parametrize("hold", ["os.kill(os.getpid(), signal.SIGSTOP)", "ctypes.PyDLL(None).sleep(4)"])
 def test_the_deadline_holds_while_the_process_is_stopped_or_its_interpreter_is_held(mark: str, hold: str) -> None:
     code = f"""
-    job = start("echo ready; sleep 60; true", 0.5, env={{"MARK": input()}})
+    job = start("echo ready; sleep 60; true", 2, env={{"MARK": input()}})
     job.wait_for("ready")
     print("ready", flush=True)
     {hold}

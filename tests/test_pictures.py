@@ -223,7 +223,7 @@ def test_without_styles_the_words_and_the_bars_of_a_timeline_remain() -> None:
 
 
 def test_the_text_of_a_timeline_has_the_same_notes() -> None:
-    result = run("trap '' TERM; (sleep 60 &); sleep 0.2; sleep 61; :", 0.5, kill_after=0.1)
+    result = run("trap '' TERM; (sleep 60 &); sleep 0.2; sleep 61; :", 2, kill_after=0.1)
     lines = result.timeline().splitlines()
     assert re.search(r"sleep 60 \(orphan, SIGTERM, SIGKILL\)$|sleep 60 \(orphan, SIGTERM\)$", "\n".join(lines), re.M)
 

@@ -23,7 +23,7 @@ ENDED = r"; all are gone \(\d+\.\d+ s\)$"
 
 @pytest.fixture(scope="module")
 def timed_out() -> Result:
-    return run("echo out; echo err >&2; sleep 60", 0.3)
+    return run("echo out; echo err >&2; sleep 60", 2)
 
 
 @pytest.fixture(scope="module")
@@ -38,11 +38,11 @@ def failed() -> Result:
         ("exit 3", {}, r"^exit code 3 \("),
         ("kill -SEGV $$", {}, r"^ended by SIGSEGV \("),
         ("exec sleep 60", {"timeout": 0.2}, r"^timed out after 0\.2 s: SIGTERM to 1 process" + ENDED),
-        ("sleep 60; sleep 61", {"timeout": 0.2}, r"^timed out after 0\.2 s: SIGTERM to 2 processes" + ENDED),
+        ("sleep 60; sleep 61", {"timeout": 2}, r"^timed out after 2 s: SIGTERM to 2 processes" + ENDED),
         (
             "trap '' TERM; sleep 60; sleep 61",
-            {"timeout": 0.2, "kill_after": 0.2},
-            r"^timed out after 0\.2 s: SIGTERM to 2 processes, SIGKILL to 2" + ENDED,
+            {"timeout": 2, "kill_after": 0.2},
+            r"^timed out after 2 s: SIGTERM to 2 processes, SIGKILL to 2" + ENDED,
         ),
         ("sleep 60 & exit 4", {"leftovers": "kill"}, r"^exit code 4; leftovers ended: SIGTERM to 1 process" + ENDED),
         ("echo one >&2; echo two >&2; echo out; exit 128", {}, r"^exit code 128: two \("),
@@ -54,7 +54,7 @@ def failed() -> Result:
         (r"printf ' \n\033[0m\n' >&2; exit 1", {}, r"^exit code 1 \("),
         ("echo warning >&2", {}, r"^exit code 0 \("),
         ("echo words >&2; kill -SEGV $$", {}, r"^ended by SIGSEGV \("),
-        ("echo words >&2; exec sleep 60", {"timeout": 0.2}, r"^timed out after 0\.2 s: SIGTERM to 1 process" + ENDED),
+        ("echo words >&2; exec sleep 60", {"timeout": 2}, r"^timed out after 2 s: SIGTERM to 1 process" + ENDED),
     ],
 )
 def test_the_summary_is_one_sentence(script: str, options: dict[str, object], sentence: str) -> None:
@@ -65,13 +65,13 @@ def test_the_summary_is_one_sentence(script: str, options: dict[str, object], se
 
 
 def test_each_signal_is_recorded_with_time_name_and_pids() -> None:
-    result = run("trap '' TERM; echo $$; sleep 60; sleep 61", 0.3, kill_after=0.4)
+    result = run("trap '' TERM; echo $$; sleep 60; sleep 61", 2, kill_after=0.4)
     term, kill = result.signals
     assert (term.signal, kill.signal) == ("SIGTERM", "SIGKILL")
     assert int(result.stdout) == result.pid
     assert result.pid in term.pids
     assert result.pid in kill.pids
-    assert 0.3 <= term.at_s < kill.at_s - 0.39
+    assert 2 <= term.at_s < kill.at_s - 0.39
     assert kill.at_s <= result.duration
 
 
@@ -119,7 +119,7 @@ def test_the_exceptions_are_subclasses_of_familiar_ones(timed_out: Result, faile
     late, wrong = CommandTimeout(timed_out), CommandFailed(failed)
     assert isinstance(late, subprocess.TimeoutExpired)
     assert not isinstance(late, subprocess.CalledProcessError)
-    assert [late.cmd, late.timeout, late.output, late.stderr] == [timed_out.command, 0.3, "out\n", "err\n"]
+    assert [late.cmd, late.timeout, late.output, late.stderr] == [timed_out.command, 2, "out\n", "err\n"]
     assert isinstance(wrong, subprocess.CalledProcessError)
     assert (wrong.cmd, wrong.returncode, wrong.output) == (failed.command, 3, "out\n")
     assert issubclass(InputError, ValueError)

@@ -62,8 +62,8 @@ def test_guard_died_survives_pickling_with_its_details() -> None:
 
 WITH_SECRETS = """
 from ipython_pgtimeout import run
-run("echo $SECRET; : in-the-script", 0.5, env={"SECRET": "in-the-environment"}, stdin="on-stdin")
-run("trap '' TERM; sleep 60", 0.3, kill_after=0.2)
+run("echo $SECRET; : in-the-script", 2, env={"SECRET": "in-the-environment"}, stdin="on-stdin")
+run("trap '' TERM; sleep 60", 2, kill_after=0.2)
 """
 
 

@@ -16,17 +16,25 @@ from crash_hook import CALLER, Board  # type: ignore[import-not-found]
 
 PATIENCE_S = 10.0
 """How long the helpers of a dead caller may take: its command's grace, and some time because the machine is busy."""
+_MORE_POINTS = 20
 
 
 def drive(settings: dict[str, Any], stride: int, offset: int) -> dict[str, Any]:
-    """Count the calls of an undisturbed command, then try every ``stride``-th point. Returns all outcomes."""
+    """Count the calls of an undisturbed command, then try every ``stride``-th point. Returns all outcomes.
+
+    On a busy machine the victim may not be there at any of those, because it is started late. Then try points from the
+    last one backwards, until one has hit it.
+    """
     (undisturbed,) = _call(settings, [0])
     number = undisturbed["count"]
     points = list(range(1 + min(offset, number - 1), number + 1, stride))
-    outcomes = []
+    others = [point for point in range(number, 0, -1) if point not in points][:_MORE_POINTS]
+    outcomes: list[dict[str, Any]] = []
     while points:
         outcomes += _call(settings, points)
         points = [point for point in points if point > outcomes[-1]["point"]]
+    while others and not any(outcome["has_killed"] for outcome in outcomes):
+        outcomes += _call(settings, [others.pop(0)])
     return {"undisturbed": undisturbed, "outcomes": outcomes}
 
 
