@@ -137,7 +137,7 @@ WITHOUT_SUBREAPER = f"""
 {tampering_cell("import ipython_pgtimeout.helper.prctl as p; p.become_subreaper = lambda: False")}
 facts = {{{{}}}}
 try:
-    result = run({{script!r}}, 1, kill_after=0.5)
+    result = run({{script!r}}, {{timeout}}, kill_after=0.5)
     {FACTS.strip()}
 except GuardDied as error:
     facts = dict(said=str(error))
@@ -158,7 +158,7 @@ told(left=left(), on=run("echo on", 5).stdout, **facts)
 )
 def test_without_a_subreaper_what_can_be_found_is_ended_and_no_more_is_said(script: str, said: str) -> None:
     """Simulated: this runs on Linux with the subreaper turned off, and neither on macOS nor on a BSD."""
-    told = run_isolated(WITHOUT_SUBREAPER.format(script=script))
+    told = run_isolated(WITHOUT_SUBREAPER.format(script=script, timeout=1))
     assert told["left"] == [], told
     assert told["said"].startswith(said), told
     assert "; no others found" in told["said"], told
@@ -169,14 +169,14 @@ def test_without_a_subreaper_what_can_be_found_is_ended_and_no_more_is_said(scri
 
 def test_without_a_subreaper_a_daemon_that_hides_at_once_is_lost_and_nothing_false_is_said() -> None:
     """In its own session, with a wiped environment, and an orphan before the first look: nothing leads to it."""
-    told = run_isolated(WITHOUT_SUBREAPER.format(script="(env -i setsid sleep 1000 &); exec sleep 1001"))
+    told = run_isolated(WITHOUT_SUBREAPER.format(script="(env -i setsid sleep 1000 &); exec sleep 1001", timeout=1))
     assert len(told["left"]) == 1, told
     assert "; no others found" in told["said"], told
     assert told["certain"] is False, told
 
 
 def test_without_a_subreaper_an_orphan_is_waited_for() -> None:
-    told = run_isolated(WITHOUT_SUBREAPER.format(script="(sleep 0.5; echo orphan) & exit 3"))
+    told = run_isolated(WITHOUT_SUBREAPER.format(script="(sleep 0.5; echo orphan) & exit 3", timeout=20))
     assert told["returncode"] == 3, told
     assert told["said"].startswith("exit code 3 ("), told
     assert float(told["said"].partition("(")[2].partition(" ")[0]) >= 0.5, told
