@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import itertools
 import re
+import subprocess
 import time
 
 import pytest
@@ -14,11 +15,12 @@ import pytest
 from ipython_pgtimeout import run
 from ipython_pgtimeout.helper.events import EventReader
 from ipython_pgtimeout.helper.lives import MAX_UNSEEN, Lives
-from ipython_pgtimeout.shared.processes import UNFOUND
+from ipython_pgtimeout.shared.processes import UNFOUND, look_up
 from ipython_pgtimeout.shared.records import Process
 
 from .isolation import run_isolated
 from .test_pictures import lives_of
+from .watching import wait_until
 
 SHORT_LIVES = "for n in {1..20}; do sleep 0.031; done"
 SAMPLED = """
@@ -132,6 +134,26 @@ def test_a_pid_that_is_used_again_is_another_life() -> None:
     lives.record_fork(CHILD, 7, 3.0)  # by a stranger that has the same pid
     ended = [(life.command, life.start, life.end) for life in lives.all(have_ended=True) if life.pid != SHELL]
     assert ended == [("at 1.0", 1.0, 1.5), ("at 2.0", 2.0, 2.5)]
+
+
+def test_a_young_process_can_become_another_program_of_the_same_name() -> None:
+    """A bash that a bash has started was seen before its execve(2): its command line stayed that of the bash before."""
+    script = "read go; exec bash -c 'echo now; read end; :' afterwards"
+    with subprocess.Popen(["bash", "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        assert wait_until(lambda: "read go" in getattr(look_up(process.pid), "command", ""), 10)
+        before = look_up(process.pid)
+        assert before is not None
+        print(file=process.stdin, flush=True)
+        assert process.stdout.readline() == "now\n"
+        after = look_up(process.pid, before)
+        assert after is not None
+        assert (after.name, after.command.split()[-1]) == ("bash", "afterwards")
+        old = look_up(process.pid, before._replace(age_s=60.0))
+        assert old is not None
+        assert old.command == before.command, "that of an old process is reused: to read it costs more than the rest"
+        print(file=process.stdin, flush=True)
 
 
 def test_what_the_guard_has_reaped_was_an_orphan_though_no_look_has_seen_it_as_one() -> None:

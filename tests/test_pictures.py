@@ -59,11 +59,10 @@ def test_an_orphan_is_marked_as_adopted_and_its_end_is_exact() -> None:
 
 
 def test_names_and_command_lines_can_be_printed_and_are_bounded(tmp_path: Path) -> None:
-    """Linux cuts a name after 15 bytes, and that can be in the middle of a character. The long command line is not that
-    of a bash: one that is looked at between its fork and its execve(2) keeps the command line of the bash before."""
+    """Linux cuts a name after 15 bytes, and that can be in the middle of a character."""
     program = tmp_path / "aäääääääää"
     shutil.copy(shutil.which("sleep") or "", program)
-    script = f"{program} 1000 & disown; LC_ALL=C sh -c 'sleep 1001; :' $(head -c 50000 /dev/zero | tr '\\0' x) & wait"
+    script = f"{program} 1000 & disown; LC_ALL=C bash -c 'sleep 1001; :' $(head -c 50000 /dev/zero | tr '\\0' x) & wait"
     result = run(script, 4, kill_after=0, leftovers="leave")
     left = run(f"{program} 1000 & until [ $(cat /proc/$!/comm) != bash ]; do :; done", 20, leftovers="leave")
     try:

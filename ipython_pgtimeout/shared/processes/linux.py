@@ -21,7 +21,7 @@ _TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 _CPUCLOCK_SCHED = 2
 """The kind of a processor clock that is exact: include/linux/posix-timers.h."""
 _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
-
+_YOUNG_S = 2.0
 
 _HAS_OWN_PROC = os.path.realpath("/proc/self") == f"/proc/{os.getpid()}"
 """Whether there is a proc(5), and it is that of this process's own PID namespace."""
@@ -85,7 +85,8 @@ def look_up(pid: int, known: Process | None = None) -> Process | None:
     """The process as it is now, or None if it is gone or can't be seen. Can hang: see the package's docstring.
 
     If ``known`` is an earlier record of this pid with the same name, its user and command line are reused,
-    because reading them costs more than the rest.
+    because reading them costs more than the rest. Not if it was young then: between its fork(2) and its execve(2), a
+    bash that a bash has started has the name that it will have, and still its parent's command line.
     """
     if not _HAS_OWN_PROC:
         return None
@@ -97,7 +98,7 @@ def look_up(pid: int, known: Process | None = None) -> Process | None:
             directory = f"/proc/{pid}/task/{thread}"
             stat = _read(f"{directory}/stat")
         name = _decoded(stat[stat.index(b"(") + 1 : stat.rindex(b")")])
-        if known is not None and known.pid == pid and known.name == name:
+        if known is not None and known.pid == pid and known.name == name and known.age_s > _YOUNG_S:
             user, command = known.user, known.command
         else:
             user = os.stat(f"/proc/{pid}").st_uid
