@@ -116,7 +116,7 @@ def _sleeping(mark: str) -> list[psutil.Process]:
 
 def _last_argument(process: psutil.Process) -> str:
     with contextlib.suppress(psutil.Error):
-        return process.cmdline()[-1]
+        return (process.cmdline() or [""])[-1]  # a zombie has none
     return ""
 
 
