@@ -205,7 +205,7 @@ class Supervision:
         if step.act is Act.SIGNAL:
             self._signal(step.signal, now)
         elif step.act is Act.NOTICE:
-            self._await_look(now, lambda: self._reports.send_notice())
+            self._await_look(now, self._reports.send_notice)
         else:
             self._lets_go = True
             self._await_look(now, self._report_what_is_left)

@@ -29,9 +29,10 @@ def draw_text(samples: Sequence[MemorySample], total_s: float, width: int) -> st
     for at_s, used_bytes in samples:
         column = min(width - 1, int(width * at_s / total_s))
         most[column] = max(most[column], used_bytes)
+    top = _peak(samples)
     drawn, level = "", 0
     for used_bytes in most:
-        level = level if used_bytes < 0 else round((len(_LEVELS) - 1) * used_bytes / _peak(samples))
+        level = level if used_bytes < 0 else round((len(_LEVELS) - 1) * used_bytes / top)
         drawn += _LEVELS[level]
     return drawn
 

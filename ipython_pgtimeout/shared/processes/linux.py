@@ -22,6 +22,8 @@ _CPUCLOCK_SCHED = 2
 """The kind of a processor clock that is exact: include/linux/posix-timers.h."""
 _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 _YOUNG_S = 2.0
+"""How long after its start a process may still be about to execute its program, on a busy machine."""
+
 
 _HAS_OWN_PROC = os.path.realpath("/proc/self") == f"/proc/{os.getpid()}"
 """Whether there is a proc(5), and it is that of this process's own PID namespace."""
