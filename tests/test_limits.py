@@ -215,7 +215,7 @@ def test_what_uses_too_much_processor_time_is_ended(command: str) -> None:
     result = over_limit(command, "cpu", cpu="1.5s")
     assert result.exceeded is not None
     assert 1.5 <= result.exceeded.used < 2.0
-    assert re.match(r"out of processor time \(\d\.\d+ of 1\.5 s\): bash \(\d+\) had [\d.]+ s; ", result.summary())
+    assert re.match(r"out of processor time \([\d.]+ of 1\.5 s\): bash \(\d+\) had [\d.]+ s; ", result.summary())
     assert result.cpu_time >= 1.4, "what the system has counted"
 
 
@@ -339,7 +339,7 @@ FACTS = "result = run({command!r}, 15, **{limits!r}); told(said=result.summary()
         ("exec {grows} 500 2000", {"memory": "300MB"}, "out of memory (3"),
         # All that is known is the sum, 20 times 40 MB: it counts when the shares don't come.
         ("{shares} 20 10 30", {"memory": "300MB"}, "out of memory ("),
-        (HOGS, {"cpu": "1s"}, "out of processor time (1."),
+        (HOGS, {"cpu": "1s"}, "out of processor time (1"),
     ],
     ids=["one", "many", "cpu"],
 )
