@@ -64,7 +64,7 @@ def test_output_streams_and_one_status_is_updated_until_it_is_the_summary(lab: L
                 enough.touch()
             return elapsed_s[-1] is None
 
-        clock = r"\d\d:\d\d:\d\d"
+        clock = r"([\d-]+ )?\d\d:\d\d:\d\d"  # with the date, if midnight is near
         text = status.inner_text().replace("\xa0", " ").strip()
         assert re.match(rf"running · since {clock}, until {clock} \S+ · \d process", text)
         assert wait_until(is_summary, 30)

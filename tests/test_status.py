@@ -26,7 +26,9 @@ from ipython_pgtimeout.shared.protocol import Status
 from .kernels import LOAD, Kernel
 from .watching import wait_until
 
-CLOCK, DATE = r"\d\d:\d\d:\d\d", r"\d{4}-\d\d-\d\d"
+DATE = r"\d{4}-\d\d-\d\d"
+CLOCK = rf"(?:{DATE} )?\d\d:\d\d:\d\d"
+"""With the date, if the test runs across midnight."""
 FACTS = rf"{CLOCK} to {CLOCK} · CPU [\d.]+ s( · memory up to [\d.]+ MB)? · output [\d.]+ k?B"
 STATUS = Status(None, "", math.inf, ["sleep"], 1, 0.1, 5_000_000)
 
