@@ -23,13 +23,15 @@ HELPERS_STOPPED = """
 started = time.monotonic()
 died = ""
 presses = {presses}
+is_ready = threading.Event()
 def press():
+    is_ready.wait({ready_within_s})
     for _ in range(presses):
         time.sleep(1.0)
         os.kill(os.getpid(), signal.SIGINT)
 threading.Thread(target=press, daemon=True).start()
 try:
-    said = run({command!r}, {timeout}, kill_after=0.5).summary()
+    said = run({command!r}, {timeout}, kill_after=0.5, on_output=lambda *_: is_ready.set()).summary()
 except GuardDied as error:
     said, died = str(error), type(error).__name__
 except KeyboardInterrupt as stop:
@@ -43,9 +45,9 @@ told(late_s=took_s - {timeout}, took_s=took_s, left=left(), said=said, died=died
 def test_stopped_helpers_are_continued(tmp_path: Path) -> None:
     """Both are stopped by the command. Past deadline, grace and a margin the caller continues them."""
     command = fault_program("stop_helpers.py", tmp_path)
-    told = run_isolated(HELPERS_STOPPED.format(command=command, timeout=1, presses=0))
+    told = run_isolated(HELPERS_STOPPED.format(command=command, timeout=3, presses=0, ready_within_s=0))
     record_fault("stop_helpers.py", "deadline", told)
-    assert told["said"].startswith("timed out after 1 s: SIGTERM to "), told
+    assert told["said"].startswith("timed out after 3 s: SIGTERM to "), told
     assert told["took_s"] < BACK_S, told
     assert (told["left"], told["on"]) == ([], "on\n"), told
 
@@ -62,12 +64,13 @@ GuardHandle.signal = send_late
 """
 
 
-@pytest.mark.parametrize(("timeout", "presses"), [(1, 0), (60, 3)], ids=["deadline", "three presses"])
+@pytest.mark.parametrize(("timeout", "presses"), [(3, 0), (60, 3)], ids=["deadline", "three presses"])
 def test_traced_guard_is_killed(tmp_path: Path, timeout: int, presses: int) -> None:
     """A debugger holds the guard: it can't be continued. The caller kills it with all that is below it, and what the
     guard says of that is not taken for the command's own end."""
     command = fault_program("trace_guard.py", tmp_path)
-    told = run_isolated(KILLED_LATE + HELPERS_STOPPED.format(command=command, timeout=timeout, presses=presses))
+    code = HELPERS_STOPPED.format(command=command, timeout=timeout, presses=presses, ready_within_s=20)
+    told = run_isolated(KILLED_LATE + code)
     record_fault("trace_guard.py", "three presses" if presses else "deadline", told)
     assert told["died"] == "GuardDied", told
     assert told["said"].startswith("the guard of this command did not answer, and was killed with "), told
@@ -85,8 +88,8 @@ supervision.spawn = lambda *_: time.sleep(3600)
 
 @pytest.mark.parametrize(("timeout", "presses"), [(1, 0), (60, 3)], ids=["deadline", "three presses"])
 def test_guard_that_hangs_while_it_starts_the_shell_is_killed(timeout: int, presses: int) -> None:
-    code = tampering_cell(HANGS_IN_SPAWN) + HELPERS_STOPPED.format(command="true", timeout=timeout, presses=presses)
-    told = run_isolated(code.replace('on = run("echo on", 20).stdout', 'on = ""'))
+    code = HELPERS_STOPPED.format(command="true", timeout=timeout, presses=presses, ready_within_s=0)
+    told = run_isolated(tampering_cell(HANGS_IN_SPAWN) + code.replace('on = run("echo on", 20).stdout', 'on = ""'))
     record_fault("hang in the start of the shell", "three presses" if presses else "deadline", told)
     assert told["died"] == "GuardDied", told
     assert told["said"].startswith("the guard of this command did not answer, and was killed with 0 processes"), told

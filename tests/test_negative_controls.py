@@ -44,7 +44,7 @@ def test_without_subreapers_an_orphan_survives(mark: str, name: str) -> None:
 
 def test_without_pidfd_a_forked_child_hides_the_death_of_the_kernel(mark: str) -> None:
     with Kernel(WITHOUT_PIDFD, LOAD, forking_stdout("fork_with_libc")) as kernel:
-        reply = kernel.submit(f"%%timeout_shell 60 --kill-after 0.3\n{program('two_sleeps.sh', mark)}")
+        reply = kernel.submit(f"%%timeout_shell 60 --no-progress --kill-after 0.3\n{program('two_sleeps.sh', mark)}")
         kernel.wait_for_text(reply, "ready")
         child = forked_pid(reply)
         try:

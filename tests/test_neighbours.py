@@ -43,7 +43,7 @@ WakeUp.clear = lambda self: self._ends and self._ends[0].read(4096)
 """
 ASYNCIO = """
 import asyncio
-sender = "import os, signal, time\\nfor _ in range(600): os.kill(os.getppid(), signal.SIGRTMIN); time.sleep(0.002)"
+sender = "import os, signal, time\\nfor _ in range(200): os.kill(os.getppid(), signal.SIGRTMIN); time.sleep(0.006)"
 arrived = []
 async def main():
     asyncio.get_running_loop().add_signal_handler(signal.SIGRTMIN, arrived.append, 1)
@@ -52,7 +52,7 @@ async def main():
         run("true", 20)
         await asyncio.sleep(0)
     until = time.monotonic() + PATIENCE_S
-    while len(arrived) < 600 and time.monotonic() < until:
+    while len(arrived) < 200 and time.monotonic() < until:
         await asyncio.sleep(0.01)
 asyncio.run(main())
 say(len(arrived))
@@ -61,14 +61,15 @@ say(len(arrived))
 
 @pytest.mark.skipif(sys.platform != "linux", reason="real-time signals, which are queued")
 def test_every_signal_reaches_asyncio(mark: str) -> None:
-    """asyncio runs the handler of a signal when its byte comes through the wake-up descriptor."""
-    assert _run("PATIENCE_S = 10" + ASYNCIO, mark) == "600\n"
+    """asyncio runs the handler of a signal when its byte comes through the wake-up descriptor, whose socket holds some
+    270 bytes that were written one by one: more signals than that in one command are lost without us, too."""
+    assert _run("PATIENCE_S = 10" + ASYNCIO, mark) == "200\n"
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="real-time signals, which are queued")
 def test_without_forwarding_asyncio_misses_signals(mark: str) -> None:
     """The negative control."""
-    assert int(_run(FORWARDING_OFF + "PATIENCE_S = 0.5" + ASYNCIO, mark)) < 500
+    assert int(_run(FORWARDING_OFF + "PATIENCE_S = 0.5" + ASYNCIO, mark)) < 180
 
 
 IN_A_HANDLER = """

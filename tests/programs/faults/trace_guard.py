@@ -1,4 +1,4 @@
-# Trick: attaches to its guard as a debugger does, so that the guard stops and no SIGCONT continues it. Then it sleeps.
+# Trick: attaches to its guard as a debugger does, so that the guard stops and no SIGCONT continues it. Then it says ready, and sleeps.
 import ctypes
 import os
 import signal
@@ -8,4 +8,5 @@ PTRACE_ATTACH = 16
 signal.signal(signal.SIGTERM, signal.SIG_IGN)
 if ctypes.CDLL(None, use_errno=True).ptrace(PTRACE_ATTACH, os.getppid(), None, None):
     raise OSError(ctypes.get_errno(), "ptrace")
+print("ready", flush=True)
 time.sleep(1000)
