@@ -1,4 +1,4 @@
-# Trick: attaches to its guard as a debugger does, so that the guard stops and no SIGCONT continues it. Then it says ready, and sleeps.
+# Trick: attaches to its guard, as a debugger does, so that no SIGCONT continues it. Then it says ready, and sleeps.
 import ctypes
 import os
 import signal
