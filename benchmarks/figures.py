@@ -60,7 +60,7 @@ class Figure:
             yield [*head, "", "", "; ".join(map(self.describe, absolute))]
             head = ["", ""]
         for peer in peers:
-            ratio = number(Goal(0, peer).value(self.samples))
+            ratio = number(Goal(0, peer).value(self.samples)) if statistics.median(self.samples[peer]) else ""
             goals = "; ".join(self.describe(goal) for goal in self.goals if goal.against == peer)
             yield [*head, f"{peer}: {spread(self.samples[peer])}", ratio, goals]
             head = ["", ""]

@@ -62,8 +62,10 @@ def _describe_ending(
         return f"ended after {format_limit(limit_s)} without output"
     if reason == "failed-to-start":
         return f"could not start: {error}"
+    if reason == "engine-died":
+        return error
     if reason in ("interrupted", "terminated"):
-        return reason
+        return f"{reason}: {error}" if error else reason
     ending = describe_exit(returncode)
     if returncode and returncode > 0 and (line := last_line(stderr)):
         ending += f": {line}"
@@ -102,11 +104,13 @@ def describe_exit(returncode: int | None) -> str:
     return f"exit code {returncode}" if returncode >= 0 else f"ended by {signal_name(-returncode)}"
 
 
-def describe_waiting(returncode: int, processes: Sequence[Process], total: int) -> str:
-    """The shell has exited, and ``processes``, the first of ``total``, have not."""
+def describe_waiting(
+    returncode: int, processes: Sequence[Process], total: int, first: str = "the shell", whole: str = "the cell"
+) -> str:
+    """The ``first`` process has exited, and ``processes``, the first of ``total``, have not."""
     waiting = f"waiting for {count(total, 'process')}: {name_processes(processes, total)}"
-    way_out = "with --leftovers leave or kill the cell does not wait"
-    return f"the shell has ended ({describe_exit(returncode)}); {waiting}; {way_out}"
+    way_out = f"with --leftovers leave or kill {whole} does not wait"
+    return f"{first} has ended ({describe_exit(returncode)}); {waiting}; {way_out}"
 
 
 def describe_wait(timeout_s: float, pattern: str) -> str:
@@ -125,11 +129,15 @@ def describe_written(stdout: str, stderr: str) -> str:
 
 
 def describe_death_of_guard(
-    swept: tuple[int, Sequence[Process], bool] | None, error: str, killed_by_us: int | None = None
+    swept: tuple[int, Sequence[Process], bool] | None,
+    error: str,
+    killed_by_us: int | None = None,
+    by: str = "the launcher",
 ) -> str:
-    """``swept`` is how many processes the launcher has killed then, which are left, and whether that is certain; None
-    if it has died too. ``error`` is the last line of a Python error in the helper processes. ``killed_by_us`` is how
-    many processes of the command were killed with a guard that did not answer; None if it has died by itself."""
+    """``swept`` is how many processes have been killed then ``by`` the guard's parent, which are left, and whether that
+    is certain; None if the parent has died too. ``error`` is the last line of a Python error in the helper processes.
+    ``killed_by_us`` is how many processes of the command were killed with a guard that did not answer; None if it has
+    died by itself."""
     if killed_by_us is not None:
         died = f"the guard of this command did not answer, and was killed with {count(killed_by_us, 'process')}"
     else:
@@ -137,7 +145,7 @@ def describe_death_of_guard(
     if swept is None:
         return f"{died}, and the launcher too: what the command has started may still run"
     killed, survivors, certain = swept
-    ended = f"{died}; the launcher has sent SIGKILL to {count(killed, 'process')} it left"
+    ended = f"{died}; {by} has sent SIGKILL to {count(killed, 'process')} it left"
     if survivors:
         return f"{ended}; could not be killed: {name_processes(survivors)}"
     return f"{ended}; {describe_nothing_left(certain)}"

@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -46,7 +47,7 @@ def grows(mark: str, rate: int, most: int = 1500, ignoring: str = "") -> str:
 def over_limit(command: str, what: str, **limits: object) -> Result:
     """Run it, and see that this limit ends it, that the sentence says so, and that the exception is raised."""
     with pytest.raises(CommandOverLimit) as caught:
-        run(command, 40, check=True, **limits)  # type: ignore[arg-type]
+        run(command, 40, check=True, **limits)
     result = caught.value.result
     assert (result.reason, result.over_limit, result.timed_out, result.ok) == (what, True, False, False)
     assert result.exceeded is not None
@@ -269,7 +270,7 @@ def test_the_oom_killer_prefers_the_command_from_its_first_instruction(
     mine = int(Path("/proc/self/oom_score_adj").read_text())
     # The guard has the score, too, until it gets the processor again.
     restored = f"until [ $(</proc/$PPID/oom_score_adj) = {mine} ]; do sleep 0.02; done; echo restored"
-    result = run(f"cat /proc/self/oom_score_adj; {restored}", 20, **given)  # type: ignore[arg-type]
+    result: Any = run(f"cat /proc/self/oom_score_adj; {restored}", 20, **given)
     assert result.stdout.split() == [str(mine if score is None else max(score, mine)), "restored"]
 
 

@@ -16,7 +16,7 @@ import select
 
 from ..shared import debuglog
 from ..shared.channel import Channel
-from ..shared.processes import HELPER
+from ..shared.processes import GUARD
 from ..shared.protocol import Message, Ready, Request
 from ..shared.walk import make_room
 from . import prctl, priority
@@ -39,7 +39,7 @@ def main(channel: Channel, caller_fd: int | None, attributes: Attributes) -> Non
     make_room()
     children = ChildWatch()
     link = Link(channel, caller_fd)
-    prctl.set_name(f"{HELPER}-guard")
+    prctl.set_name(GUARD)
     adopts = prctl.become_subreaper()
     prctl.be_continued_at_death_of_parent()
     os.setsid()  # a signal to the launcher's process group must not hit the guards

@@ -12,7 +12,7 @@ import os
 import signal
 from collections.abc import Callable, Iterable, Iterator
 
-from ..shared.processes import children
+from ..shared.processes import GUARD, children, name_of
 from ..shared.walk import Walk
 
 Roots = Callable[[], Iterable[int]]
@@ -34,12 +34,23 @@ def signal_all(number: int, roots: Roots, shell: int = 0) -> list[int]:
         _signal_group_of_shell(shell, signalled, number)
         return [*targets, *killed]
     # A stopped process acts on nothing but SIGKILL until it is continued: signal(7).
-    return signal_running(roots, shell, number, signal.SIGCONT)
+    return _signal_once(Walk(roots(), _is_guard), shell, number, signal.SIGCONT)
 
 
 def signal_running(roots: Roots, shell: int, *signals: int) -> list[int]:
     """These signals, once, to every process that a walk finds. Returns the pids."""
-    with Walk(roots()) as walk:
+    return _signal_once(Walk(roots()), shell, *signals)
+
+
+def _is_guard(pid: int) -> bool:
+    """Whether ``pid`` is a guard: one of a notebook or of a ``pgtimeout`` that the command has started. Its own caller
+    gets the signal and decides what becomes of what is below it, with its own signal and its own grace. A process that
+    only has that name gains nothing by it but the grace, which it could have by ignoring the signal."""
+    return name_of(pid) == GUARD
+
+
+def _signal_once(found: Walk, shell: int, *signals: int) -> list[int]:
+    with found as walk:
         targets = list(walk)
         signalled = walk.signal_groups(targets, *signals)
         _signal_group_of_shell(shell, signalled, *signals)

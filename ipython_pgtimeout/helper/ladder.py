@@ -81,12 +81,13 @@ class Ladder:
     def note_death_of_caller(self, now: float) -> None:
         self._begin_gently("kernel-died", now)
 
-    def note_termination(self, at_once: bool, now: float) -> None:
-        """The caller's program ends the command: as the deadline does, or ``at_once`` by SIGKILL."""
+    def note_termination(self, at_once: bool, now: float, first: int = 0) -> None:
+        """The caller's program ends the command: as the deadline does, or with another ``first`` signal, or ``at_once``
+        by SIGKILL."""
         if at_once:
             self._kill("terminated", now)
         else:
-            self._begin_gently("terminated", now)
+            self._begin_gently("terminated", now, first)
 
     def note_excess(self, reason: str, now: float) -> None:
         """The command uses more than it may of what ``reason`` names. One that does, or uses still more, while it is
@@ -137,9 +138,9 @@ class Ladder:
             return Step(Act.SIGNAL, self._climb(now))
         return None
 
-    def _begin_gently(self, reason: str, now: float) -> None:
+    def _begin_gently(self, reason: str, now: float, first: int = 0) -> None:
         if not self._rungs:
-            self._begin(reason, now, self._limits.signal)
+            self._begin(reason, now, first or self._limits.signal)
 
     def _kill(self, reason: str, now: float) -> None:
         """SIGKILL is due now, unless it has been sent already."""

@@ -3,18 +3,32 @@
 from __future__ import annotations
 
 import contextlib
+from typing import Protocol
 
 from ..shared import debuglog
-from ..shared.channel import Channel
 from ..shared.protocol import Message
+
+
+class Conversation(Protocol):
+    """What a link needs of a `Channel`, where each method is explained."""
+
+    fds: list[int]
+
+    @property
+    def has_unsent(self) -> bool: ...
+    def fileno(self) -> int: ...
+    def receive(self) -> list[Message]: ...
+    def send(self, message: Message) -> None: ...
+    def flush(self) -> None: ...
+    def close(self) -> None: ...
 
 
 class Link:
     """The channel, and a pidfd of the caller: a child that the caller has forked may hold its end of the channel open,
     so that end of file alone would not tell of its death."""
 
-    def __init__(self, channel: Channel, caller_fd: int | None) -> None:
-        self._channel: Channel | None = channel
+    def __init__(self, channel: Conversation, caller_fd: int | None) -> None:
+        self._channel: Conversation | None = channel
         self._caller_fd = caller_fd
 
     @property

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from ..shared import debuglog
 from ..shared.processes import UNFOUND, describe
-from ..shared.protocol import Done, Started, Status, Waiting
+from ..shared.protocol import Done, Request, Sent, Started, Status, Waiting
 from ..shared.records import Ending, Exceeded, MemorySample, Process, Signalled
 from . import killing
 from .ladder import Ladder
@@ -23,11 +23,12 @@ _NAMED_AT_MOST = 20
 class Reports:
     """Collects what the parts of a `Supervision` know, and sends it. ``signals`` are those sent so far."""
 
-    def __init__(self, started_s: float, link: Link, ladder: Ladder, reaper: Reaper, observer: Observer) -> None:
+    def __init__(self, request: Request, link: Link, ladder: Ladder, reaper: Reaper, observer: Observer) -> None:
         self.signals: list[Signalled] = []
         self._exceeded: Exceeded | None = None
         self._excesses: list[MemorySample] = []
-        self._started_s = started_s
+        self._started_s = request.limits.started_s
+        self._tells_signals = request.tells_signals
         self._link = link
         self._ladder = ladder
         self._reaper = reaper
@@ -39,6 +40,8 @@ class Reports:
         if not self.signals or (self.signals[-1].signal, self.signals[-1].on_request) != (name, on_request):
             self.signals.append(Signalled(now - self._started_s, name, [], on_request))
             debuglog.note("guard", f"sent {name} to {list(sent)}")
+            if self._tells_signals:
+                self._link.send(Sent(name))
         known = self.signals[-1].pids
         known += sorted(set(sent) - set(known))
 

@@ -64,9 +64,12 @@ class Supervision:
         link: Link,
         children: ChildWatch,
         adopts: bool,
+        shell: int = 0,
+        returncode: int | None = None,
     ) -> None:
         """``messages`` are the request and what came with it; ``attributes`` are those that the guard restores, and
-        must have at the end to serve again. ``adopts`` tells that orphans become its children."""
+        must have at the end to serve again. ``adopts`` tells that orphans become its children. ``shell`` is the
+        command's first process if it has been started already, and ``returncode`` that of it if it has ended."""
         request, *self._unheard = messages
         assert isinstance(request, Request)
         self._request = request
@@ -77,8 +80,9 @@ class Supervision:
         self._ladder = Ladder(request.limits)
         self._lives = Lives(request.limits.started_s)
         self._reaper = Reaper(self._lives) if adopts else KinReaper(self._lives)
+        self._reaper.shell, self._reaper.returncode = shell, returncode
         self._observer = Observer(self._lives, children.wake, self._reaper.roots)
-        self._reports = Reports(request.limits.started_s, link, self._ladder, self._reaper, self._observer)
+        self._reports = Reports(request, link, self._ladder, self._reaper, self._observer)
         self._drained: list[int] = []
         self._observe_at = request.limits.started_s + observation.FIRST_LOOK_AFTER_S
         self._awaited: _Awaited | None = None
@@ -103,17 +107,23 @@ class Supervision:
         return is_free and self._link.is_open
 
     def _start(self) -> None:
-        fds = self._link.take_fds()
-        if len(fds) < 4:
-            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
-        own, self._drained = fds[:4], fds[4:]
+        self._drained = self._link.take_fds()
         self._limiter = Limiter(self._request.limits, self._reaper, self._observer)
-        self._reaper.shell = spawn(self._reaper.marked(self._request), self._mine, *own)
+        if self._reaper.returncode is not None:
+            self._ladder.note_shell_exit(time.monotonic())
+        if not self._reaper.shell:
+            self._reaper.shell = self._spawn()
         # The shell is starting now. What its start does not need comes after it.
         debuglog.note("guard", f"started the shell, pid {self._reaper.shell}")
         self._lives.record_shell(self._reaper.shell, self._request.argv)
         if self._request.tells_start:
             self._reports.send_start()
+
+    def _spawn(self) -> int:
+        if len(self._drained) < 4:
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+        own, self._drained = self._drained[:4], self._drained[4:]
+        return spawn(self._reaper.marked(self._request), self._mine, *own)
 
     def _watch(self) -> bool:
         """Supervise until no process of the command is left. Returns whether the guard can be used again."""
@@ -195,7 +205,7 @@ class Supervision:
             elif isinstance(message, Extend):
                 self._ladder.extend(message.timeout)
             elif isinstance(message, Terminate):
-                self._ladder.note_termination(message.at_once, now)
+                self._ladder.note_termination(message.at_once, now, message.signal)
             elif isinstance(message, Signal):
                 self._requested.append(message.number)
 

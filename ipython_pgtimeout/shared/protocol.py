@@ -41,7 +41,8 @@ class Request(NamedTuple):
 
     Comes with the descriptors stdin, stdout, stderr and cwd, and, if processes may be left running, with the
     reading ends of their output, to be drained for them. With ``pty``, stdout is a terminal, to become the
-    session's controlling terminal. ``tells_start`` asks for `Started`, which costs a message.
+    session's controlling terminal. ``tells_start`` asks for `Started`, which costs a message, and ``tells_signals`` for
+    `Sent`.
     """
 
     program: bytes
@@ -51,12 +52,19 @@ class Request(NamedTuple):
     limits: Limits
     pty: bool
     tells_start: bool
+    tells_signals: bool = False
 
 
 class Started(NamedTuple):
     """Guard to caller, if the request ``tells_start``: the shell has been started, and has this pid."""
 
     pid: int
+
+
+class Sent(NamedTuple):
+    """Guard to caller, if the request ``tells_signals``: this signal was sent to the command, for the first time."""
+
+    name: str
 
 
 class Interrupt(NamedTuple):
@@ -80,9 +88,11 @@ class Extend(NamedTuple):
 
 
 class Terminate(NamedTuple):
-    """Caller to guard: end the command as at the deadline, or with ``at_once`` by SIGKILL."""
+    """Caller to guard: end the command as at the deadline, or with ``at_once`` by SIGKILL. ``signal`` is the first one,
+    0 for that of the deadline."""
 
     at_once: bool
+    signal: int = 0
 
 
 class Signal(NamedTuple):
@@ -134,5 +144,18 @@ class Swept(NamedTuple):
 
 
 Message = (
-    Ready | Request | Started | Interrupt | Idle | Extend | Terminate | Signal | Ask | Status | Waiting | Done | Swept
+    Ready
+    | Request
+    | Started
+    | Sent
+    | Interrupt
+    | Idle
+    | Extend
+    | Terminate
+    | Signal
+    | Ask
+    | Status
+    | Waiting
+    | Done
+    | Swept
 )

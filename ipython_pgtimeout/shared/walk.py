@@ -14,7 +14,7 @@ import os
 import resource
 import select
 import signal
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 from .processes import children, has_ended
 
@@ -46,8 +46,10 @@ def _pinned_at_most() -> int:
 class Walk:
     """Yields ``roots`` and what is below them, as far as they have not ended. The pins are released at its end."""
 
-    def __init__(self, roots: Iterable[int]) -> None:
+    def __init__(self, roots: Iterable[int], ends_at: Callable[[int], bool] | None = None) -> None:
+        """What is below a process that it ``ends_at`` is left out."""
         self._roots = roots
+        self._ends_at = ends_at
         self._pinned_at_most = _pinned_at_most()
         self._pins: dict[int, int] = {}
         """The pidfd of each process found; -1 where there is none."""
@@ -65,7 +67,9 @@ class Walk:
             to_visit = [root] if self._pin(root) else []
             while to_visit:
                 pid = to_visit.pop()
-                to_visit += self._children(pid)
+                children = self._children(pid)
+                if not (children and self._ends_at and self._ends_at(pid)):
+                    to_visit += children
                 yield pid
 
     def signal_groups(self, pids: Iterable[int], *signals: int) -> set[int]:

@@ -21,6 +21,7 @@ else:
     from .portable import can_list, can_measure, children, cpu_s, has_ended, look_up, name_of, resident, share_bytes
 
 __all__ = [
+    "GUARD",
     "HELPER",
     "UNFOUND",
     "UNSEEN",
@@ -41,6 +42,8 @@ __all__ = [
 
 HELPER = "pgtimeout"
 """What the names of our own processes begin with."""
+GUARD = f"{HELPER}-guard"
+"""The name of a guard."""
 UNSEEN = "[unseen]"
 """The command of a process that was not looked at: it was too quick, or the look takes too long."""
 
