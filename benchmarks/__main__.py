@@ -7,11 +7,11 @@ import sys
 import time
 from pathlib import Path
 
-from . import endings, jobs, launch, limits, many, output, standing
+from . import command_line, endings, engines, jobs, launch, limits, many, output, standing
 from .figures import Figure
 from .report import LATEST, as_markdown, publish, report, write
 
-_ALL = launch, output, endings, jobs, standing, limits, many
+_ALL = launch, output, endings, jobs, standing, limits, many, engines, command_line
 MODULES = {module.__name__.rpartition(".")[2]: module for module in _ALL}
 
 

@@ -20,8 +20,10 @@ if os.name != "posix":
 from .api import run, run_async, start
 from .caller.job import Job
 from .result import CommandEnded, CommandFailed, CommandOverLimit, CommandTimeout, GuardDied, JobTimeout, Result
+from .results import Results
 from .shared.records import Exceeded, Life, MemorySample, Process, Signalled
 from .values import InputError
+from .version import __version__
 
 __all__ = [
     "CommandEnded",
@@ -37,14 +39,15 @@ __all__ = [
     "MemorySample",
     "Process",
     "Result",
+    "Results",
     "Signalled",
+    "__version__",
     "load_ipython_extension",
     "run",
     "run_async",
     "start",
     "unload_ipython_extension",
 ]
-__version__ = "0.1.0"
 
 
 def load_ipython_extension(ip: Any) -> None:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import functools
+import math
 import subprocess
 from dataclasses import dataclass, field
 
@@ -17,7 +18,8 @@ class Result:
 
     ``command``, ``timeout`` and ``idle`` are those of the call; ``timeout`` is the last one, if it was extended.
     ``reason`` is ``exited``, ``timeout``, ``idle``, ``memory``, ``cpu`` or ``processes`` (and ``exceeded`` tells more),
-    ``interrupted``, ``terminated`` (by `Job.terminate` or `Job.kill`) or ``failed-to-start`` (and ``error`` says why).
+    ``interrupted``, ``terminated`` (by `Job.terminate` or `Job.kill`), ``failed-to-start`` or ``engine-died`` (and
+    ``error`` says why).
     ``returncode`` is the shell's: negative for the signal that ended it, 126 if it could not be started, None if it
     could not even be killed. If ``truncated``, ``stdout`` and ``stderr`` hold head and tail, with a line between them
     that counts what was left out; ``stdout_bytes`` and ``stderr_bytes`` count everything. ``log_error`` says why a
@@ -133,17 +135,52 @@ class Result:
         return {"text/plain": self.summary(), "text/html": html}
 
 
-class _Carrier:
+def lost_result(command: str, timeout_s: float, reason: str, error: str) -> Result:
+    """For a command of which nothing is known but that it has not run, or that its end was not told."""
+    return Result(
+        command=command,
+        timeout=timeout_s,
+        idle=math.inf,
+        returncode=None,
+        reason=reason,
+        interrupted=reason == "interrupted",
+        stdout="",
+        stderr="",
+        truncated=False,
+        stdout_bytes=0,
+        stderr_bytes=0,
+        log_error="",
+        duration=0.0,
+        cpu_time=0.0,
+        max_rss=0,
+        peak_memory=0,
+        memory_samples=(),
+        pid=0,
+        signals=(),
+        survivors=(),
+        certain=False,
+        processes=(),
+        unseen=0,
+        exceeded=None,
+        error=error,
+    )
+
+
+class CarrierOfResult(Exception):
     """An exception with a result, that IPython shows as one line and not as a traceback through our code."""
 
     result: Result
+    results: object = None
+    """All results, where the command has run on several engines: `Results`."""
+    sentence = ""
+    """What is shown if the result alone does not tell all."""
 
     def __init__(self, result: Result, *arguments: object) -> None:
         super().__init__(*arguments)
         self.result = result
 
     def __str__(self) -> str:
-        return self.result.summary()
+        return self.sentence or self.result.summary()
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({str(self)!r})"
@@ -155,21 +192,21 @@ class _Carrier:
         return wording.render_error(type(self).__name__, str(self))
 
 
-class CommandTimeout(_Carrier, subprocess.TimeoutExpired):
+class CommandTimeout(CarrierOfResult, subprocess.TimeoutExpired):
     """The deadline, or the limit for silence, ended the command; ``result`` tells how."""
 
     def __init__(self, result: Result) -> None:
         super().__init__(result, result.command, result._limit_s, result.stdout, result.stderr)
 
 
-class CommandOverLimit(_Carrier, subprocess.SubprocessError):
+class CommandOverLimit(CarrierOfResult, subprocess.SubprocessError):
     """The command used more memory, processor time or processes than it may; ``result`` tells how it was ended."""
 
     def __init__(self, result: Result) -> None:
         super().__init__(result, result.summary())
 
 
-class CommandFailed(_Carrier, subprocess.CalledProcessError):
+class CommandFailed(CarrierOfResult, subprocess.CalledProcessError):
     """The command's exit code is not zero, or it could not be started; ``result`` tells which."""
 
     def __init__(self, result: Result) -> None:
@@ -198,7 +235,7 @@ class JobTimeout(subprocess.TimeoutExpired):
         return wording.render_error(type(self).__name__, str(self))
 
 
-class CommandEnded(_Carrier, RuntimeError):
+class CommandEnded(CarrierOfResult, RuntimeError):
     """The command has ended and has not written what `Job.wait_for` was waiting for, ``pattern``."""
 
     def __init__(self, result: Result, pattern: str) -> None:

@@ -184,6 +184,14 @@ class Showing:
         help="the same, with this name; the variable holds the Job: NAME.wait(), NAME.kill(), NAME.extend('5m')",
     )
 
+    engines: str | None = declare(
+        None,
+        values.parse_engines,
+        "--engines",
+        metavar="all|0,2:4",
+        help="run it on these engines of the active ipyparallel client, as %%px --targets",
+        choices=("all",),
+    )
     out: str | None = declare(
         None,
         values.parse_variable,

@@ -259,6 +259,11 @@ def parse_stdin(value: object) -> bytes | None:
     raise InputError(f": a value of type {kind} can't be fed to a command; make it a str or bytes")
 
 
+def parse_engines(value: object) -> str | None:
+    """Which engines there are is known only when the command runs."""
+    return None if value is None else str(value)
+
+
 def parse_variable(value: object) -> str | None:
     """The name of a variable that is to be set, if there is one."""
     return None if value is None else parse_name(str(value))

@@ -13,6 +13,7 @@ import pytest
 from ipython_pgtimeout.caller.connection import connection
 
 from . import tallies
+from .clusters import ENGINES, START_S, running_cluster
 from .kernels import LOAD, Kernel
 from .watching import kill_marked, wait_until_gone
 
@@ -22,7 +23,10 @@ _SESSION_MARK = f"session-{uuid.uuid4().hex}"
 PATIENCE_S = 10.0
 """How long processes that the tests have started may run on after the last test."""
 
-LONGEST = ("browser_pictures", "browser", "survivors", "backstop", "crashes", "browser_status", "browser_jobs", "model")
+LONGEST = (
+    *("browser_pictures", "browser", "pipelines", "survivors", "backstop", "engines_endings", "crashes"),
+    *("command_line_endings", "browser_status", "pipelines_saved", "browser_jobs", "model", "engines", "dask"),
+)
 """The files that take longest. Side by side, none of them should begin last; nor all with a browser at once."""
 
 # Hypothesis limits the time of each example, which is too short on a busy machine. Each test has a limit already.
@@ -89,3 +93,18 @@ def mark() -> Iterator[str]:
     word = f"mark-{uuid.uuid4().hex}"
     yield word
     kill_marked(word)
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """A cluster of `ENGINES` engines for all tests of a file, which kill none of them."""
+    with running_cluster(tmp_path_factory.mktemp("cluster")) as started:
+        yield started
+
+
+@pytest.fixture(scope="module")
+def view(cluster: Any) -> Iterator[Any]:
+    """A direct view on all engines of ``cluster``."""
+    with cluster.connect_client_sync() as client:
+        client.wait_for_engines(ENGINES, timeout=START_S)
+        yield client[:]

@@ -174,9 +174,9 @@ def test_a_mistake_in_a_call_is_shown_as_one_line(kernel: Kernel) -> None:
 def test_run_refuses_bad_arguments_and_starts_nothing(tmp_path: Path, arguments: dict[str, object], words: str) -> None:
     good = {"command": f"touch {tmp_path}/started", "timeout": 5}
     with pytest.raises(InputError, match=words) as caught:
-        run(**{**good, **arguments})  # type: ignore[arg-type]
+        run(**{**good, **arguments})  # type: ignore[call-overload]
     assert isinstance(caught.value, ValueError)
     assert "\n" not in str(caught.value)
     assert not (tmp_path / "started").exists()
-    run(**good)  # type: ignore[arg-type]
+    run(**good)  # type: ignore[call-overload]
     assert (tmp_path / "started").exists()

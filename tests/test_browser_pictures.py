@@ -310,6 +310,6 @@ def test_all_text_is_legible_and_screenshots_are_made(lab: Lab, mark: str, theme
         notebook.cell(5).locator("summary").wait_for(timeout=15_000)
         check_and_capture(5, "job", STATUS)
         contrasts += notebook.cell(5).locator(".pgt-fold").evaluate(CONTRASTS)
-        contrasts += notebook.cell(6).locator(".pgt-jobs").evaluate(CONTRASTS)
+        contrasts += notebook.cell(6).locator(".pgt-table").evaluate(CONTRASTS)
         assert len(contrasts) > 80
         assert {text: ratio for text, ratio in contrasts if ratio < (3 if text == "●" else 4.5)} == {}

@@ -313,7 +313,7 @@ def test_the_readme_lists_every_option_with_its_default() -> None:
 @pytest.mark.parametrize(
     ("function", "more"),
     [
-        (run, ["echo", "on_output", "check"]),
+        (run, ["echo", "on_output", "check", "engines"]),
         (start, ["echo", "on_output"]),
         (run_async, ["echo", "on_output", "check"]),
     ],

@@ -58,7 +58,7 @@ def failed() -> Result:
     ],
 )
 def test_the_summary_is_one_sentence(script: str, options: dict[str, object], sentence: str) -> None:
-    result = run(script, **{"timeout": 9, **options})  # type: ignore[arg-type]
+    result = run(script, **{"timeout": 9, **options})  # type: ignore[call-overload]
     assert re.search(sentence, result.summary()), result.summary()
     assert str(result) == result.summary()
     assert "\n" not in result.summary()

@@ -19,6 +19,7 @@ PACKAGE = Path(ipython_pgtimeout.__file__).parent
 NAME = "ipython_pgtimeout"
 
 ALLOWED = {
+    "version": set[str](),
     "shared": set[str](),
     "helper": {"shared"},
     "wording": {"shared"},
@@ -28,13 +29,17 @@ ALLOWED = {
     "pictures": {"wording", "shared"},
     "result": {"pictures", "wording", "shared"},
     "caller": {"result", "spec", "values", "wording", "shared"},
-    "api": {"caller", "result", "spec", "values", "wording", "shared"},
-    "magics": {"caller", "options", "pictures", "result", "spec", "values", "wording", "shared"},
-    "__init__": {"api", "caller", "magics", "result", "values", "shared"},
+    "results": {"pictures", "result", "wording"},
+    "parallel": {"caller", "result", "results", "spec", "values", "wording"},
+    "api": {"caller", "parallel", "result", "results", "spec", "values", "wording", "shared"},
+    "magics": {"caller", "options", "parallel", "pictures", "result", "results", "spec", "values", "wording", "shared"},
+    "command_line": {"caller", "helper", "spec", "values", "version", "wording", "shared"},
+    "__main__": {"command_line"},
+    "__init__": {"api", "caller", "magics", "result", "results", "values", "version", "shared"},
 }
 """The layers that each layer may import, from the lowest layer to the highest. Each file belongs to one of them."""
-MAY_NEED_IPYTHON = {"magics", "wording"}
-"""``result`` imports it only in a function that IPython itself calls, to show an exception."""
+MAY_NEED_IPYTHON = {"magics", "wording", "parallel"}
+"""An engine is a kernel. ``result`` imports it only in a function that IPython itself calls, to show an exception."""
 
 
 FILES = sorted(PACKAGE.rglob("*.py"))

@@ -15,7 +15,8 @@ from ..caller.job import Job
 from ..caller.output import Pace, Stream
 from ..pictures.tree import Tree
 from ..result import GuardDied, Result, make_interrupt
-from ..spec import EVERYWHERE, OPTIONS, Showing, Spec, make_showing, make_spec
+from ..results import Results
+from ..spec import EVERYWHERE, OPTIONS, Showing, make_showing, make_spec
 from ..values import InputError
 from . import line as lines
 from .defaults import PgTimeout
@@ -56,7 +57,7 @@ class Extension:
         def timeout_shell(line: str, cell: str = "") -> None:
             self._run(line, cell)
 
-        def run_timed(line: str) -> Result | Job | None:
+        def run_timed(line: str) -> Result | Results | Job | None:
             return self._run(line, None)
 
         def everywhere(line: str) -> None:
@@ -124,13 +125,19 @@ class Extension:
         except InputError as error:
             raise UsageError(error.spelled(lines.flag_of(error.field))) from None
 
-    def _run(self, line: str, cell: str | None) -> Result | Job | None:
+    def _run(self, line: str, cell: str | None) -> Result | Results | Job | None:
         """Both magics; ``cell`` is None for the line magic, whose command stands in the line. None after --help, and
         where the cell shows a job already."""
         live: LiveStatus | None = None
         try:
-            spec, showing = self._read(line, cell)
+            given = self._read(line, cell)
+            showing = make_showing(given)
             front_end = FrontEnd(self._ip)
+            if showing.engines is not None:
+                from .engines import run_on_active_client  # here and not above: most kernels have no engines
+
+                return run_on_active_client(self._ip, given, showing, Screen(_captured(showing)))
+            spec = make_spec(given)
             if showing.bg or showing.job is not None:
                 job = self._jobs.start(spec, showing, front_end)
                 return None if front_end.shows_result else job
@@ -156,7 +163,7 @@ class Extension:
             is_told |= live.finish(result, is_told)
         return self._conclude(result, showing, is_told, screen)
 
-    def _read(self, line: str, cell: str | None) -> tuple[Spec, Showing]:
+    def _read(self, line: str, cell: str | None) -> dict[str, Any]:
         given, timeout, rest = lines.split(line, verbatim=cell is None)
         if cell is not None and rest:
             raise InputError(f"unexpected {rest!r}; write {_CELL_USAGE}, and the script in the lines below it")
@@ -171,8 +178,7 @@ class Extension:
             given["env"] = dict(self._variable(name, text) for name, text in given["env"])
         if "stdin" in given:
             given["stdin"] = self._lookup(given["stdin"], "stdin", "define it first")
-        given = {**self._defaults.parsed(), **given, "command": rest if cell is None else cell}
-        return make_spec(given), make_showing(given)
+        return {**self._defaults.parsed(), **given, "command": rest if cell is None else cell}
 
     def _variable(self, name: str, text: str | None) -> tuple[str, object]:
         """An environment variable for --env: its text, or the Python variable of its name."""

@@ -7,11 +7,17 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from ..wording import format_bytes, format_duration, visible
-from .markup import escape, style
+from . import table
+from .table import Column
 
 _LONGEST = 60
-_HEADINGS = ("name", "state", "elapsed", "remaining", "processes", "memory", "command", "last line")
-_NUMBERS = range(2, 6)
+_COLUMNS = (
+    Column("name", "name"),
+    Column("state"),
+    *(Column(heading, "number") for heading in ("elapsed", "remaining", "processes", "memory")),
+    Column("command", "rest"),
+    Column("last line", "rest"),
+)
 
 
 class Row(NamedTuple):
@@ -42,25 +48,10 @@ class Row(NamedTuple):
 
 
 def draw_text(rows: Sequence[Row]) -> str:
-    """Columns, each as wide as its longest cell."""
-    if not rows:
-        return "no jobs"
-    table = [_HEADINGS, *(row.cells() for row in rows)]
-    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
-    lines = []
-    for cells in table:
-        padded = [
-            cell.rjust(width) if number in _NUMBERS else cell.ljust(width)
-            for number, (cell, width) in enumerate(zip(cells, widths, strict=True))
-        ]
-        lines.append("  ".join(padded).rstrip())
-    return "\n".join(lines)
+    """For a terminal."""
+    return table.draw_text(_COLUMNS, [row.cells() for row in rows]) if rows else "no jobs"
 
 
 def draw_html(rows: Sequence[Row]) -> str:
-    """The same for a page."""
-    if not rows:
-        return "<em>no jobs</em>"
-    head = "".join(f"<th>{heading}</th>" for heading in _HEADINGS)
-    body = "".join(f"<tr>{''.join(f'<td>{escape(cell)}</td>' for cell in row.cells())}</tr>" for row in rows)
-    return f'<div class="pgt-jobs">{style(__file__)}<table><tr>{head}</tr>{body}</table></div>'
+    """For a page."""
+    return table.draw_html(_COLUMNS, [row.cells() for row in rows]) if rows else "<em>no jobs</em>"

@@ -1,0 +1,1 @@
+"""One command on many engines of an ipyparallel cluster (the extra ``parallel``)."""
