@@ -162,7 +162,7 @@ def test_the_table_names_what_runs_and_what_has_ended(jobs_end: Kernel) -> None:
         assert word in rows()["long"]
     assert "exit code 7" in rows()["short"]
     shown = kernel.run("from IPython.display import display; display(get_ipython().run_line_magic('timed_jobs', ''))")
-    assert "<td>&lt;b&gt;</td>" in shown.displayed[0]["text/html"]
+    assert '<td class="pgt-rest">&lt;b&gt;</td>' in shown.displayed[0]["text/html"]
     kernel.run("get_ipython().run_line_magic('timed_jobs', '')['long'].kill(); long.wait()")
     assert "terminated" in rows()["long"]
 
