@@ -188,6 +188,7 @@ def _prepared(given: dict[str, Any]) -> tuple[Spec, Callable[[str, str], None]]:
 
 
 def _shower(given: dict[str, Any]) -> Callable[[str, str], None]:
+    """A function that shows output, by ``echo`` and ``on_output``. Raises InputError."""
     echo, on_output = given["echo"], given["on_output"]
     if on_output is not None and not callable(on_output):
         raise InputError(

@@ -39,12 +39,16 @@ class Results(Sequence[Result]):
     @property
     def failed(self) -> Results:
         """Those that are not `Result.ok`."""
-        pairs = [pair for pair in zip(self.engines, self._results, strict=True) if not pair[1].ok]
+        pairs = [(engine, result) for engine, result in self._pairs() if not result.ok]
         return Results(tuple(engine for engine, _ in pairs), tuple(result for _, result in pairs), self.interrupted)
+
+    def _pairs(self) -> list[tuple[int, Result]]:
+        """Each engine with its result."""
+        return list(zip(self.engines, self._results, strict=True))
 
     def check_returncode(self) -> None:
         """Raise what `Result.check_returncode` raises for the first that has failed, with all as ``.results``."""
-        for engine, result in zip(self.engines, self._results, strict=True):
+        for engine, result in self._pairs():
             if not result.ok:
                 try:
                     result.check_returncode()
@@ -55,7 +59,7 @@ class Results(Sequence[Result]):
 
     def make_interrupt(self) -> KeyboardInterrupt:
         """KeyboardInterrupt with the first result that was interrupted, and all as ``.results``."""
-        pairs = list(zip(self.engines, self._results, strict=True))
+        pairs = self._pairs()
         engine, first = next((pair for pair in pairs if pair[1].interrupted), pairs[0])
         stop = KeyboardInterrupt(sentence := self._sentence(engine, first))
         stop.result, stop.results = first, self  # type: ignore[attr-defined]
@@ -88,6 +92,6 @@ class Results(Sequence[Result]):
 
         rows = [
             enginetable.Row(engine, result.ok, result.summary(), result.duration, result.stdout)
-            for engine, result in zip(self.engines, self._results, strict=True)
+            for engine, result in self._pairs()
         ]
         return {"text/plain": enginetable.draw_text(rows), "text/html": enginetable.draw_html(rows)}

@@ -126,7 +126,7 @@ class Lab:
             file.write_text(json.dumps(settings))
         options = {
             "ServerApp.ip": "127.0.0.1",
-            "ServerApp.port": _free_port(),
+            "ServerApp.port": free_port(),
             "ServerApp.port_retries": 50,
             "ServerApp.root_dir": self.notebooks,
             "ServerApp.allow_root": True,
@@ -335,7 +335,8 @@ def _directory() -> tempfile.TemporaryDirectory[str]:
     return tempfile.TemporaryDirectory(prefix="pgtimeout-lab-", ignore_cleanup_errors=True)
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """A port of the loopback interface on which nobody listens now."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         port: int = listener.getsockname()[1]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import uuid
 from collections.abc import Iterator
 from typing import Any
@@ -108,3 +109,11 @@ def view(cluster: Any) -> Iterator[Any]:
     with cluster.connect_client_sync() as client:
         client.wait_for_engines(ENGINES, timeout=START_S)
         yield client[:]
+
+
+@pytest.fixture
+def interruptible() -> Iterator[None]:
+    """Install Python's SIGINT handler, which Python does not do if the tests were started with SIGINT ignored."""
+    previous = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, previous)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import socket
 import subprocess
 import sys
 import threading
@@ -18,6 +17,7 @@ import jupytext
 import nbformat
 import psutil
 
+from .browser import free_port
 from .command_lines import default_signals
 from .jobs import NASTY, nasty
 from .kernels import LOAD
@@ -96,7 +96,7 @@ class Pipeline:
         if tool == "nbclient" and not options:
             arguments.append("")
         if tool == "voila":
-            port = _free_port()
+            port = free_port()
             arguments.append(f"--Voila.port={port}")
             self._asking = threading.Thread(target=self._ask, args=(port,), daemon=True)
             self._asking.start()
@@ -186,10 +186,3 @@ def _runs(process: psutil.Process) -> bool:
     with contextlib.suppress(psutil.NoSuchProcess):
         return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
     return False
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 import tracemalloc
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -121,14 +121,6 @@ def test_check_raises_what_subprocess_raises() -> None:
         run("echo out; sleep 60", 2, check=True)
     assert isinstance(timed_out.value, CommandTimeout)
     assert (timed_out.value.timeout, timed_out.value.output) == (2, "out\n")
-
-
-@pytest.fixture
-def interruptible() -> Iterator[None]:
-    """Install Python's SIGINT handler, which Python does not do if the tests were started with SIGINT ignored."""
-    previous = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, previous)
 
 
 @pytest.mark.usefixtures("interruptible")

@@ -17,16 +17,13 @@ import pytest
 
 from .command_lines import PGTIMEOUT, begin, default_signals
 from .isolation import run_isolated
+from .jobs import NASTY, nasty
 from .tallies import SURVIVORS, Combination
-from .test_survivors import ALL, NASTY
+from .test_survivors import ALL
 from .watching import marked, program, survivors, wait_until, wait_until_gone
 
 GRACE = ["-k", "0.3"]
 SOON_S = 5.0
-
-
-def _script(*programs: str, mark: str) -> str:
-    return " &\n".join([*(program(name, mark) for name in programs), "wait"])
 
 
 def _assert_none_left(name: str, ending: str, mark: str, started: int, within_s: float = 0.0) -> None:
@@ -68,9 +65,7 @@ def test_nothing_survives_a_signal(ending: str, foreground: bool, mark: str) -> 
     if foreground and ending in ("INT", "QUIT"):
         pytest.skip("with the terminal, these are the command's own matter")
     options = [*GRACE, *(["--foreground"] if foreground else [])]
-    with begin(
-        *options, "60", "bash", "-c", _script(*NASTY, mark=mark), ready=len(NASTY), preexec_fn=_leading
-    ) as process:
+    with begin(*options, "60", "bash", "-c", nasty(mark), ready=len(NASTY), preexec_fn=_leading) as process:
         started = len(survivors(mark))
         assert started >= len(NASTY)
         ENDINGS[ending](process)
@@ -88,13 +83,13 @@ def test_gnu_timeout_leaves_what_these_tests_look_for(mark: str) -> None:
     gnu = shutil.which("timeout")
     if gnu is None:
         pytest.skip("no GNU timeout here")
-    subprocess.run([gnu, *GRACE, "2", "bash", "-c", _script(*NASTY, mark=mark)], stdout=subprocess.DEVNULL, timeout=20)
+    subprocess.run([gnu, *GRACE, "2", "bash", "-c", nasty(mark)], stdout=subprocess.DEVNULL, timeout=20)
     assert survivors(mark)
 
 
 def test_without_a_guard_its_own_kill_leaves_what_these_tests_look_for(mark: str) -> None:
     """The negative control of the last line of defence: guard and parent are killed in the same moment."""
-    with begin("60", "bash", "-c", _script(*NASTY, mark=mark), ready=len(NASTY)) as process:
+    with begin("60", "bash", "-c", nasty(mark), ready=len(NASTY)) as process:
         guard = _guard_of(process)
         process.send_signal(signal.SIGSTOP)
         guard.kill()
@@ -103,7 +98,7 @@ def test_without_a_guard_its_own_kill_leaves_what_these_tests_look_for(mark: str
 
 
 def test_the_death_of_the_guard_is_said(mark: str) -> None:
-    with begin("60", "bash", "-c", _script(*NASTY, mark=mark), ready=len(NASTY), stderr=subprocess.PIPE) as process:
+    with begin("60", "bash", "-c", nasty(mark), ready=len(NASTY), stderr=subprocess.PIPE) as process:
         _guard_of(process).kill()
         assert process.stderr is not None
         said = process.stderr.read()
@@ -366,7 +361,7 @@ def test_without_it_the_command_can_read_what_is_typed() -> None:
 @pytest.mark.parametrize("option", ["", "-f"], ids=["own session", "foreground"])
 def test_nothing_survives_the_end_of_the_terminal(option: str, mark: str) -> None:
     with _shell() as shell:
-        shell.sendline(f"$pg {option} -k 0.3 60 bash -c '{_script(*NASTY, mark=mark)}'")
+        shell.sendline(f"$pg {option} -k 0.3 60 bash -c '{nasty(mark)}'")
         for _ in NASTY:
             shell.expect_exact("ready")
         started = len(survivors(mark))

@@ -15,8 +15,8 @@ import pytest
 
 from ipython_pgtimeout import CommandFailed, Result, run
 
-from .jobs import NASTY
-from .watching import program, survivors, wait_until, wait_until_gone
+from .jobs import NASTY, nasty
+from .watching import survivors, wait_until, wait_until_gone
 
 distributed = pytest.importorskip("distributed")
 import dask  # noqa: E402
@@ -49,13 +49,9 @@ def client() -> Iterator[Any]:
         yield connected
 
 
-def _nasty(mark: str) -> str:
-    return " &\n".join([*(program(name, mark) for name in NASTY), "wait"])
-
-
 def _begun(client: Any, function: Callable[..., Any], mark: str) -> Any:
     """A task whose command has started all its processes."""
-    future = client.submit(function, _nasty(mark), "90s", pure=False)
+    future = client.submit(function, nasty(mark), "90s", pure=False)
     assert wait_until(lambda: len(survivors(mark)) > len(NASTY), START_S)
     return future
 
@@ -113,7 +109,7 @@ def test_nothing_survives_the_end_of_a_worker(ending: str, client: Any, mark: st
 
 def test_a_plain_subprocess_survives_the_end_of_a_worker(client: Any, mark: str) -> None:
     """The negative control."""
-    _future = client.submit(subprocess.run, ["bash", "-c", _nasty(mark)], pure=False)
+    _future = client.submit(subprocess.run, ["bash", "-c", nasty(mark)], pure=False)
     assert wait_until(lambda: len(survivors(mark)) > len(NASTY), START_S)
     ENDINGS["SIGKILL to the workers"](client)
     assert not wait_until(lambda: not survivors(mark), 5)
@@ -131,7 +127,7 @@ time.sleep(90)
 
 
 def test_nothing_survives_the_death_of_the_client(client: Any, mark: str) -> None:
-    code = CLIENT.format(page=os.fspath(HOW_TO), address=client.scheduler.address, command=_nasty(mark))
+    code = CLIENT.format(page=os.fspath(HOW_TO), address=client.scheduler.address, command=nasty(mark))
     with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE) as other:
         assert wait_until(lambda: len(survivors(mark)) > len(NASTY), START_S)
         other.kill()

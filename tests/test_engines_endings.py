@@ -9,7 +9,6 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,17 +19,13 @@ from ipython_pgtimeout import CommandTimeout, run
 from ipython_pgtimeout.parallel.engine import LEASE_S
 
 from .clusters import ENGINES, START_S, client_file, running_cluster
-from .test_survivors import NASTY
-from .watching import program, survivors, wait_until, wait_until_gone
+from .jobs import NASTY, nasty
+from .watching import survivors, wait_until, wait_until_gone
 
 pytestmark = pytest.mark.timeout(120)
 
 
 # -- every ending -----------------------------------------------------------------------------------------------
-
-
-def _nasty(mark: str) -> str:
-    return " &\n".join([*(program(name, mark) for name in NASTY), "wait"])
 
 
 def test_nothing_survives_a_deadline_on_any_engine(view: Any, mark: str) -> None:
@@ -39,19 +34,12 @@ def test_nothing_survives_a_deadline_on_any_engine(view: Any, mark: str) -> None
     def note(_stream: str, text: str) -> None:
         ready.extend(line for line in text.splitlines() if "ready" in line)
 
-    results = run(_nasty(mark), 4, engines=view, kill_after=0.3, on_output=note)
+    results = run(nasty(mark), 4, engines=view, kill_after=0.3, on_output=note)
     assert not survivors(mark)
     assert [result.reason for result in results] == ["timeout"] * ENGINES
     assert len(ready) == ENGINES * len(NASTY)
     with pytest.raises(CommandTimeout):
         results.check_returncode()
-
-
-@pytest.fixture
-def interruptible() -> Iterator[None]:
-    previous = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, previous)
 
 
 @pytest.mark.usefixtures("interruptible")

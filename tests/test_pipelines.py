@@ -36,8 +36,12 @@ def pipeline(tmp_path: Path, mark: str) -> Iterator[Pipeline]:
 # -- the tool is ended ------------------------------------------------------------------------------------------
 
 
-ENDED_BY_ITSELF = {"papermill": {"INT": 1}, "jupyter execute": {"INT": 1, "TERM": 1}, "nbclient": {"INT": 1, "TERM": 1}}
-ENDED_BY_ITSELF["voila"] = {"INT": 0, "TERM": 0}
+ENDED_BY_ITSELF = {
+    "papermill": {"INT": 1},
+    "jupyter execute": {"INT": 1, "TERM": 1},
+    "nbclient": {"INT": 1, "TERM": 1},
+    "voila": {"INT": 0, "TERM": 0},
+}
 """The exit codes of the tools that catch a signal. Others die of it, and leave it to the kernel to notice that."""
 
 

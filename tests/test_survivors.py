@@ -22,12 +22,12 @@ from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, CellTimeoutError
 
 from .forking import forked_pid, forking_stdout
+from .jobs import NASTY
 from .kernels import LOAD, Kernel, Reply
 from .tallies import SURVIVORS, Combination
 from .watching import PROGRAMS, program, survivors, wait_until, wait_until_gone
 
 ALL = sorted(path.name for path in PROGRAMS.iterdir() if path.suffix in (".py", ".sh"))
-NASTY = ["ignores.sh", "own_session.sh", "hidden_daemon.py", "stopped_job.sh"]
 GRACE_S = 0.3
 SOON_S = 5.0
 """How long a guard may take after the death of its kernel: the grace, and some time because the machine is busy."""

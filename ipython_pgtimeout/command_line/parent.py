@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 SILENCE = 0
 """The order to the guard that is not the number of a signal: the command has been silent for too long."""
 _LONGEST_WAIT_S = 1e6
-_NOT_HANDED_ON = ("KILL", "STOP", "CHLD", "SEGV", "ILL", "FPE", "BUS", "TRAP", "SYS", "TTIN", "TTOU", "URG", "WINCH")
+_NOT_HANDED_ON = ("KILL", "STOP", "SEGV", "ILL", "FPE", "BUS", "TRAP", "SYS", "TTIN", "TTOU", "URG", "WINCH")
 """Signals that can't be caught, tell of an error of this process, or are ignored or nothing but a stop by default."""
 _NOT_OURS = ("PIPE", "XFSZ")
 """Ignored by Python."""
@@ -71,7 +71,7 @@ class Parent:
         posix.set_blocking(self._reading, False)
         posix.set_blocking(self._writing, False)
         _signal.set_wakeup_fd(self._writing, warn_on_full_buffer=False)
-        left_out = {getattr(_signal, f"SIG{name}", 0) for name in (*_NOT_HANDED_ON, *_NOT_OURS)} - {_signal.SIGCHLD}
+        left_out = {getattr(_signal, f"SIG{name}", 0) for name in (*_NOT_HANDED_ON, *_NOT_OURS)}
         for number in _signal.valid_signals() - left_out - (ignored - {_signal.SIGALRM, _signal.SIGCHLD}):
             try:
                 _signal.signal(number, _do_nothing)

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from .relay import Relay
 
 _MOMENT_S = 0.02
+"""What takes no longer than this ends without supervision having been imported, which takes 50 ms."""
 _LOST = (_signal.SIGPIPE, getattr(_signal, "SIGXFSZ", 0))
 """The signals that Python ignores from its start on."""
 _CANNOT_INVOKE, _NOT_FOUND = 126, 127
@@ -60,7 +61,7 @@ def guard(
         if not arguments.foreground:
             posix.setsid()  # what is sent to the parent's process group, by a terminal for one, is not for the guard
         adopts = prctl.become_subreaper()
-        prctl.set_name("pgtimeout-guard")
+        prctl.set_name("pgtimeout-guard")  # `GUARD` in `shared.processes`, whose import takes too long here
         shell = posix.fork()
         if not shell:
             _command(arguments, name, relay, ignored, mask)
@@ -97,7 +98,7 @@ def _become(arguments: Arguments, ignored: set[int], mask: set[int]) -> None:
         if number and number not in ignored:
             _signal.signal(number, _signal.SIG_DFL)
     _signal.pthread_sigmask(_signal.SIG_SETMASK, mask)
-    _execute(arguments.command, environment())
+    _execute(arguments.command, _environment())
 
 
 def _execute(command: list[str], variables: dict[bytes, bytes]) -> NoReturn:
@@ -121,7 +122,7 @@ def _execute(command: list[str], variables: dict[bytes, bytes]) -> NoReturn:
     raise denied or FileNotFoundError(errno.ENOENT, posix.strerror(errno.ENOENT))
 
 
-def environment() -> dict[bytes, bytes]:
+def _environment() -> dict[bytes, bytes]:
     """What this program was started with. Python adds LC_CTYPE to it where the locale is that of C: PEP 538."""
     variables = dict(posix.environ)
     if b"LC_CTYPE" in variables:

@@ -68,10 +68,13 @@ def _drive(client: Any, parts: Sequence[_Part], interrupts: Interrupts) -> None:
                 heard_at = now
         if presses >= _GIVES_UP:
             reason = "does not answer"
-        elif now - heard_at >= _SILENCE_S and not _is_there(client):
-            reason = "can't be reached: the controller does not answer"
-        else:
+        elif now - heard_at < _SILENCE_S:
             continue
+        elif _is_there(client):
+            heard_at = time.monotonic()  # the engines are busy: ask again only after as long a silence
+            continue
+        else:
+            reason = "can't be reached: the controller does not answer"
         for part in waiting:
             part.give_up(reason)
 
