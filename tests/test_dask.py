@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from multiprocessing import resource_tracker
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,14 @@ def _documented() -> Callable[..., Result]:
     exec(code, namespace)
     function: Callable[..., Result] = namespace["run_unless_cancelled"]
     return function
+
+
+@pytest.fixture(scope="module", autouse=True)
+def tracker() -> Iterator[None]:
+    """Stop what multiprocessing starts for the workers, and lets run until the tests' own process ends."""
+    yield
+    started: Any = resource_tracker._resource_tracker
+    started._stop()
 
 
 @pytest.fixture
