@@ -32,7 +32,7 @@ LIKE_GNU = [
     "-s KILL 0.2 sleep 9",
     "--preserve-status -sINT 0.2 sleep 9",
     "-s 0 -k 0.3 0.2 sleep 9",
-    "-k0.3 1 sh -c 'trap \"\" TERM; while :; do sleep 0.1; done'",
+    "-k0.3 2 sh -c 'trap \"\" TERM; while :; do sleep 0.1; done'",
     "-v -s 0 -k 0.1 0.2 sleep 9",
     "--verbose --signal=TERM 0.2 sleep 9",
     "-vs HUP 0.2 sleep 9",
@@ -51,8 +51,8 @@ LIKE_GNU = [
     "99999999999999999999d true",
     "2.34e+5d true",
     "1.18973e+4932 true",
-    "1 sh -c 'trap \"exit 7\" TERM; while :; do :; done'",  # with a child, sh would say at times that it was terminated
-    "--preserve-status 1 sh -c 'trap \"exit 7\" TERM; while :; do :; done'",
+    "2 sh -c 'trap \"exit 7\" TERM; while :; do :; done'",  # with a child, sh would say at times that it was terminated
+    "--preserve-status 2 sh -c 'trap \"exit 7\" TERM; while :; do :; done'",
     "--foreground 0.2 sleep 9",
     "--foreground -s 0 -k 0.2 0.2 sleep 9",
 ]

@@ -61,15 +61,32 @@ def test_an_interrupt_ends_the_command_on_all_engines(view: Any, mark: str) -> N
 
 @pytest.mark.usefixtures("interruptible")
 def test_what_has_not_begun_is_not_begun_after_an_interrupt(view: Any, mark: str, tmp_path: Path) -> None:
-    busy = view.client[1].apply_async(time.sleep, 6)
-    threading.Timer(2, os.kill, (os.getpid(), signal.SIGINT)).start()
+    over = tmp_path / "over"
+    busy = view.client[1].apply_async(_wait_for, str(over))
+    begun = [tmp_path / name for name in "023"]
+
+    def press() -> None:
+        assert wait_until(lambda: all(path.exists() for path in begun), 30)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    threading.Thread(target=press).start()
     with pytest.raises(KeyboardInterrupt) as stop:
         run(f"touch {tmp_path}/$N; sleep 60", 60, engines=view, env={"N": list("0123")})
+    over.touch()
     busy.get(20)
+    view.client[1].apply_sync(over.unlink)  # when it is done, so is all that was asked of the engine before it
     results = stop.value.results  # type: ignore[attr-defined]
     assert [result.reason for result in results] == ["interrupted"] * ENGINES
     assert results[1].error == "not started, engine 1 was busy"
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["0", "2", "3"]
+    assert sorted(tmp_path.iterdir()) == begun
+
+
+def _wait_for(path: str) -> None:
+    import pathlib
+    import time
+
+    while not pathlib.Path(path).exists():
+        time.sleep(0.02)
 
 
 CLIENT = """
