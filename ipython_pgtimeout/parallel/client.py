@@ -22,6 +22,8 @@ from .engine import Heard
 
 _LOOK_AGAIN_S = 0.05
 """How late an interrupt is noticed at most."""
+_BEGINS_WITHIN_S = 0.3
+"""An engine that has been told not to begin, and is not about to answer that it has, within this time, is busy."""
 _SILENCE_S = 10.0
 """After so long without any answer, the controller is asked whether it is there."""
 _GIVES_UP = 3
@@ -66,6 +68,8 @@ def _drive(client: Any, parts: Sequence[_Part], interrupts: Interrupts) -> None:
             if part.answer in done:
                 part.take_answer()
                 heard_at = now
+            elif part.is_busy(now):
+                part.leave()
         if presses >= _GIVES_UP:
             reason = "does not answer"
         elif now - heard_at < _SILENCE_S:
@@ -90,6 +94,8 @@ class _Part:
         self._key = uuid.uuid4().hex
         self._presses = 0
         self._has_begun = False
+        self._abort: concurrent.futures.Future[Any] | None = None
+        self._aborted_at = 0.0
         self._lines: dict[Stream, str] = {"stdout": "", "stderr": ""}
         self._result: Result | None = None
 
@@ -107,8 +113,21 @@ class _Part:
     def press(self, presses: int) -> None:
         """The user has pressed stop so often. What has not begun, because the engine is busy, is not to begin."""
         self._presses = presses
-        if not self._has_begun:
-            self._view.client.abort(self.answer.msg_ids, targets=self._view.targets, block=False)
+        if not self._has_begun and self._abort is None:
+            self._abort = self._view.client.abort(self.answer.msg_ids, targets=self._view.targets, block=False)
+            self._aborted_at = time.monotonic()
+
+    def is_busy(self, now: float) -> bool:
+        """Whether the engine has agreed not to begin, which it does beside its other work, and has not begun before."""
+        if self._has_begun or self._abort is None or not self._abort.done() or self._abort.exception():
+            return False
+        return now - self._aborted_at > _BEGINS_WITHIN_S
+
+    def leave(self) -> None:
+        """Do not wait until the busy engine answers. Should it have begun after all, it ends the command then."""
+        self._view.apply_async(engine.drop, self._key)
+        self._result = self._not_started()
+        self.answer = None
 
     def take_answer(self) -> None:
         answer, self.answer = self.answer, None
@@ -144,10 +163,13 @@ class _Part:
         if name == "EngineError":
             self._result = self._lost("engine-died", f"{self._name} has died")
         elif name == "TaskAborted":
-            self._result = self._lost("interrupted", f"not started, {self._name} was busy")
+            self._result = self._not_started()
         else:
             self._result = self._lost("failed-to-start", f"{name}: {getattr(error, 'evalue', error)}")
         self._flush()
+
+    def _not_started(self) -> Result:
+        return self._lost("interrupted", f"not started, {self._name} was busy")
 
     def _lost(self, reason: str, error: str) -> Result:
         return lost_result(self._spec.command_line, self._spec.timeout, reason, error)
