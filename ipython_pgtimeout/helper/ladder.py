@@ -111,9 +111,12 @@ class Ladder:
 
     @property
     def due_at(self) -> float:
-        """When the next step is due if nothing happens before."""
+        """When the next step is due if nothing happens before; 0 if at once. Without the 0, a guard that pauses after a
+        signal would sleep on after its pause, until something else happens."""
         if self._rungs:
-            return min(self._rung_at, self._give_up_at)
+            return 0.0 if self._shell_has_heeded_the_interrupt() else min(self._rung_at, self._give_up_at)
+        if self._shell_has_exited and self._limits.leftovers != "wait":
+            return 0.0
         return min(self._limits.started_s + self.timeout_s, self._notice_at)
 
     def next_signal_in(self, now: float) -> float:
@@ -134,7 +137,7 @@ class Ladder:
                 return Step(Act.NOTICE)
         if now >= self._give_up_at:
             return Step(Act.GIVE_UP)
-        if self._rungs and (now >= self._rung_at or self._shell_has_heeded_the_interrupt()):
+        if self._rungs and now >= self.due_at:
             return Step(Act.SIGNAL, self._climb(now))
         return None
 
