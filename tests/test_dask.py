@@ -40,7 +40,7 @@ def _documented() -> Callable[..., Result]:
 
 @pytest.fixture(scope="module", autouse=True)
 def tracker() -> Iterator[None]:
-    """Stop what multiprocessing starts for the workers, and lets run until the tests' own process ends."""
+    """multiprocessing starts a resource tracker for the workers, which would run until the tests' own process ends."""
     yield
     started: Any = resource_tracker._resource_tracker
     started._stop()

@@ -62,7 +62,8 @@ def test_an_interrupt_ends_the_command_on_all_engines(view: Any, mark: str) -> N
 @pytest.mark.usefixtures("interruptible")
 def test_what_has_not_begun_is_not_begun_after_an_interrupt(view: Any, mark: str, tmp_path: Path) -> None:
     over = tmp_path / "over"
-    busy = view.client[1].apply_async(_wait_for, str(over))
+    waits = f"until [ -e {over} ]; do sleep 0.02; done"
+    busy = view.client[1].apply_async(subprocess.run, ["bash", "-c", waits], timeout=60)
     begun = [tmp_path / name for name in "023"]
 
     def press() -> None:
@@ -79,14 +80,6 @@ def test_what_has_not_begun_is_not_begun_after_an_interrupt(view: Any, mark: str
     assert [result.reason for result in results] == ["interrupted"] * ENGINES
     assert results[1].error == "not started, engine 1 was busy"
     assert sorted(tmp_path.iterdir()) == begun
-
-
-def _wait_for(path: str) -> None:
-    import pathlib
-    import time
-
-    while not pathlib.Path(path).exists():
-        time.sleep(0.02)
 
 
 CLIENT = """

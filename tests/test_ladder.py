@@ -70,15 +70,16 @@ def climb(given: Limits, events: Iterable[tuple[float, Event]] = (), until_s: fl
     while now <= START_S + until_s:
         while waiting and START_S + waiting[0][0] <= now:
             waiting.pop(0)[1](ladder, now)
-        due_at = ladder.due_at
-        while (step := ladder.next_step(now)) is not None:
+        while True:
+            due_at = ladder.due_at
+            if (step := ladder.next_step(now)) is None:
+                break
             assert due_at <= now, "a guard that could not take the step at once would sleep on"
             what = signal.Signals(step.signal).name if step.act is Act.SIGNAL else step.act.name
             if not (what == "SIGKILL" and actions and actions[-1].what == "SIGKILL"):
                 actions.append(Action(round(now - START_S, 6), what))
             if step.act in (Act.RELEASE, Act.GIVE_UP):
                 return actions, ladder.reason
-            due_at = ladder.due_at
         event_at = START_S + waiting[0][0] if waiting else math.inf
         assert ladder.due_at > now, "a step is due, and there is none: the guard would loop without a pause"
         is_killing = bool(actions) and actions[-1].what == "SIGKILL"

@@ -23,7 +23,7 @@ from .engine import Heard
 _LOOK_AGAIN_S = 0.05
 """How late an interrupt is noticed at most."""
 _BEGINS_WITHIN_S = 0.3
-"""An engine that has been told not to begin, and is not about to answer that it has, within this time, is busy."""
+"""How long an engine that is told not to begin is waited for: it may have begun before, and be about to answer."""
 _SILENCE_S = 10.0
 """After so long without any answer, the controller is asked whether it is there."""
 _GIVES_UP = 3
@@ -69,7 +69,7 @@ def _drive(client: Any, parts: Sequence[_Part], interrupts: Interrupts) -> None:
                 part.take_answer()
                 heard_at = now
             elif part.is_busy(now):
-                part.leave()
+                part.stop_waiting()
         if presses >= _GIVES_UP:
             reason = "does not answer"
         elif now - heard_at < _SILENCE_S:
@@ -118,13 +118,13 @@ class _Part:
             self._aborted_at = time.monotonic()
 
     def is_busy(self, now: float) -> bool:
-        """Whether the engine has agreed not to begin, which it does beside its other work, and has not begun before."""
+        """Whether the engine has other work. It agrees meanwhile not to begin, and does not answer that it has."""
         if self._has_begun or self._abort is None or not self._abort.done() or self._abort.exception():
             return False
         return now - self._aborted_at > _BEGINS_WITHIN_S
 
-    def leave(self) -> None:
-        """Do not wait until the busy engine answers. Should it have begun after all, it ends the command then."""
+    def stop_waiting(self) -> None:
+        """The engine is busy. Should it have begun after all, it ends the command when it comes to this request."""
         self._view.apply_async(engine.drop, self._key)
         self._result = self._not_started()
         self.answer = None
